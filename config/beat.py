@@ -1,0 +1,29 @@
+"""Every periodic task, one line with its reason.
+
+Each is a sweep: it looks for rows that should have been dealt with and deals with them. The nudge that normally does
+the work at once may be lost at any time; these may not. `FALLBACK` are the ones the worker runs by itself, without
+Redis, while the broker is unreachable or beat is silent (monitoring.fallback).
+"""
+
+from typing import Any
+
+
+def _every(seconds: float, task: str, queue: str) -> dict[str, Any]:
+    # A run that waited longer than its own period is pointless: the next one finds the same rows.
+    return {"task": task, "schedule": seconds, "options": {"queue": queue, "expires": max(seconds, 15)}}
+
+
+SCHEDULE = {
+    "events that no task picked up": _every(10, "payments.sweep_webhook_events", "checkout"),
+    "orders whose time to pay is over": _every(15, "payments.sweep_expired_orders", "checkout"),
+    "holds past their time": _every(60, "reservations.release_expired_holds", "background"),
+    "e-mails that are still unsent": _every(15, "ticketing.send_due_emails", "email"),
+    "proof that beat and the workers live": _every(15, "monitoring.beat", "background"),
+}
+
+FALLBACK = (
+    "payments.sweep_webhook_events",
+    "payments.sweep_expired_orders",
+    "reservations.release_expired_holds",
+    "ticketing.send_due_emails",
+)

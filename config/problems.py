@@ -1,0 +1,65 @@
+"""Errors of the JSON contract: `{"code": "sold_out", "message": "<for people>", ...}` with stable codes."""
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+logger = structlog.get_logger(__name__)
+
+
+class Problem(exceptions.APIException):
+    """An answer other than success: raise it from a view with its status, code, message and further fields."""
+
+    def __init__(self, status_code: int, code: str, message: Any, *, headers: dict[str, str] | None = None, **more: Any):
+        super().__init__(detail=str(message), code=code)
+        self.status_code = status_code
+        self.headers = headers or {}
+        self.body = {"code": code, "message": str(message), **more}
+
+
+_CODES = {
+    status.HTTP_400_BAD_REQUEST: "invalid",
+    status.HTTP_401_UNAUTHORIZED: "not_authenticated",
+    status.HTTP_403_FORBIDDEN: "forbidden",
+    status.HTTP_404_NOT_FOUND: "not_found",
+    status.HTTP_405_METHOD_NOT_ALLOWED: "method_not_allowed",
+    status.HTTP_406_NOT_ACCEPTABLE: "not_acceptable",
+    status.HTTP_415_UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+    status.HTTP_429_TOO_MANY_REQUESTS: "rate_limited",
+}
+
+
+def answer_exception(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Django REST framework's EXCEPTION_HANDLER: every refusal in the contract's shape; unexpected ones stay a 500."""
+    if isinstance(error, Problem):
+        return Response(error.body, status=error.status_code, headers=error.headers)
+    if isinstance(error, exceptions.ValidationError):
+        return Response({"code": "invalid", "message": _first(error.detail), "fields": error.detail}, status=400)
+    if isinstance(error, Http404):
+        error = exceptions.NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    response = exception_handler(error, context)
+    if response is not None and isinstance(error, exceptions.APIException):
+        code = _CODES.get(response.status_code, "error")
+        response.data = {"code": code, "message": str(error.detail)}
+        if isinstance(error, exceptions.ParseError):
+            response.data["fields"] = {}
+    return response
+
+
+def _first(detail: Any) -> str:
+    """The first message in a nested structure of field errors, for people who read only `message`."""
+    while isinstance(detail, (dict, list)) and detail:
+        if isinstance(detail, dict):
+            name, detail = next(iter(detail.items()))
+            if isinstance(detail, list) and detail and isinstance(detail[0], str):
+                return f"{name}: {detail[0]}"
+        else:
+            detail = next((entry for entry in detail if entry), "")
+    return str(detail) if detail else "The request is not valid."

@@ -1,0 +1,46 @@
+"""One id per request: taken from a well-formed `X-Request-ID`, else made; bound to every log line; in every answer.
+
+django_structlog passes the bound id on to Celery tasks, so that one id follows a purchase from browser to worker.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+
+logger = structlog.get_logger(__name__)
+
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_QUIET = ("/livez/", "/readyz/", "/static/")  # probes and files would drown the rest
+
+
+class RequestIdMiddleware:
+    """Outermost, so that even an answer made by another middleware carries the id. Writes one log line a request."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _WELL_FORMED.fullmatch(given) else str(uuid.uuid4())
+        request.META["COUNTERFOIL_REQUEST_ID"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = time.monotonic()
+        response = self.get_response(request)
+        response["X-Request-ID"] = request_id
+        if not request.path.startswith(_QUIET):
+            duration_ms = round((time.monotonic() - began) * 1000, 1)
+            # Without the query string: it may hold an order's secret. Secrets inside paths are hidden by config.logs.
+            logger.info(
+                "request", method=request.method, path=request.path, status=response.status_code, duration_ms=duration_ms
+            )
+        return response
+
+
+def of(request: HttpRequest) -> str:
+    """The id of this request."""
+    return request.META.get("COUNTERFOIL_REQUEST_ID", "")

@@ -1,0 +1,303 @@
+"""All settings, read from the environment (`.env.example` lists the variables).
+
+One file, titled sections. Nothing here decides by the name of an environment ("staging", "production"): each
+variable says one thing. Wrong or dangerous values are reported by `config.checks`, with stable ids.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF
+
+from config.beat import SCHEDULE
+from config.environment import env, read
+from config.logs import logging_config
+
+# --- Where things are -------------------------------------------------------------------------------------------------
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+VAR_DIR = BASE_DIR / "var"
+
+# --- Security ---------------------------------------------------------------------------------------------------------
+
+UNSAFE_SECRET_KEY = "unsafe-and-only-for-a-developer's-own-machine"  # noqa: S105 - refused by check E002 unless DEBUG
+SECRET_KEY = read(env.str, "SECRET_KEY", UNSAFE_SECRET_KEY)
+DEBUG = read(env.bool, "DEBUG", False)
+IS_DEMO = read(env.bool, "DEMO", False)
+ALLOWED_HOSTS = read(env.list, "ALLOWED_HOSTS", ["localhost", "127.0.0.1"])
+
+# Where buyers reach us; links in e-mails are made from it, never from a request's Host header.
+PUBLIC_URL = read(env.str, "PUBLIC_URL", f"https://{ALLOWED_HOSTS[0]}" if ALLOWED_HOSTS else "").rstrip("/")
+IS_HTTPS = urlsplit(PUBLIC_URL).scheme == "https"
+
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+CSRF_FAILURE_VIEW = "config.pages.csrf_failure"
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = IS_HTTPS
+CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = IS_HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez/$", r"^readyz/$"]  # probes speak plain HTTP to the container
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
+SECURE_REFERRER_POLICY = "same-origin"  # with no-referrer, browsers send "Origin: null" and Django refuses the forms
+X_FRAME_OPTIONS = "DENY"
+
+# Proxies in front of us whose X-Forwarded-For / -Proto may be believed (addresses or networks).
+TRUSTED_PROXIES = read(env.list, "TRUSTED_PROXIES", [])
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Applications -----------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    # Ours, from the top of the arrow down: each may use what stands below it (docs/architecture.md).
+    "monitoring",
+    "payments",
+    "reservations",
+    "ticketing",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_structlog",
+    "anymail",
+    "csp",
+    "config.apps.ConfigConfig",
+]
+
+MIDDLEWARE = [
+    "config.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.pages.PrivatePagesMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "config.pages.notices",
+            ],
+        },
+    }
+]
+
+# --- People -----------------------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "ticketing.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+
+# --- Database ---------------------------------------------------------------------------------------------------------
+# PostgreSQL only. Timeouts are set on the role by a migration, so that PgBouncer in transaction mode works.
+
+DATABASES = {
+    "default": read(env.dj_db_url, "DATABASE_URL", {"ENGINE": "django.db.backends.postgresql", "NAME": "counterfoil"})
+}
+_is_web = os.environ.get("COUNTERFOIL_PROCESS") == "web"
+DATABASES["default"].update(
+    ATOMIC_REQUESTS=False,
+    DISABLE_SERVER_SIDE_CURSORS=True,
+    CONN_MAX_AGE=0 if _is_web else 60,
+    CONN_HEALTH_CHECKS=not _is_web,
+)
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    application_name=f"counterfoil-{os.environ.get('COUNTERFOIL_PROCESS', 'command')}",
+    prepare_threshold=5 if read(env.bool, "DATABASE_PREPARED", False) else None,
+)
+if _is_web:  # few connections: more of them than cores make a hot quota row slower, not faster
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 1,
+        "max_size": read(env.int, "DATABASE_POOL_SIZE", 8),
+        "timeout": 5,
+        "open": False,
+    }
+
+# --- Celery: nudges only, no correctness (docs/decisions/0003) -----------------------------------------------------------
+
+REDIS_URL = read(env.str, "REDIS_URL", "redis://localhost:6379/0")
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_PUBLISH_RETRY = False  # a dead broker must cost the buyer milliseconds: the sweeps find the row
+CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "max_retries": 0}
+CELERY_TASK_DEFAULT_QUEUE = "background"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 2_000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_SOFT_TIME_LIMIT = 60
+CELERY_TASK_TIME_LIMIT = 90
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_SCHEDULE = SCHEDULE
+
+# --- Reservations -----------------------------------------------------------------------------------------------------
+
+HOLD_SWEEP_BATCH = read(env.int, "HOLD_SWEEP_BATCH", 500)
+
+# --- Stripe -----------------------------------------------------------------------------------------------------------
+
+STRIPE_SECRET_KEY = read(env.str, "STRIPE_SECRET_KEY", "")
+STRIPE_PUBLISHABLE_KEY = read(env.str, "STRIPE_PUBLISHABLE_KEY", "")
+STRIPE_WEBHOOK_SECRETS = read(env.list, "STRIPE_WEBHOOK_SECRETS", [])
+STRIPE_API_BASE = read(env.str, "STRIPE_API_BASE", "https://api.stripe.com").rstrip("/")
+STRIPE_JS_URL = read(env.str, "STRIPE_JS_URL", "https://js.stripe.com/v3/")
+STRIPE_CONNECT_TIMEOUT_SECONDS = read(env.float, "STRIPE_CONNECT_TIMEOUT_SECONDS", 3.0)
+STRIPE_READ_TIMEOUT_SECONDS = read(env.float, "STRIPE_READ_TIMEOUT_SECONDS", 10.0)
+# Written into Stripe's metadata, so that events of another installation on the same account are told apart.
+STRIPE_METADATA_ENV = read(env.str, "STRIPE_METADATA_ENV", urlsplit(PUBLIC_URL).netloc or "counterfoil")
+
+# --- E-mail -----------------------------------------------------------------------------------------------------------
+# Resend with a key, any SMTP server with EMAIL_URL, else files in a folder and a warning that stands in the admin.
+
+DEFAULT_FROM_EMAIL = read(env.str, "DEFAULT_FROM_EMAIL", "tickets@localhost")
+EMAIL_TIMEOUT = 10
+RESEND_API_KEY = read(env.str, "RESEND_API_KEY", "")
+EMAIL_FILE_PATH = read(env.str, "MAIL_FOLDER", str(VAR_DIR / "mailbox"))
+ANYMAIL = {"RESEND_API_KEY": RESEND_API_KEY, "REQUESTS_TIMEOUT": EMAIL_TIMEOUT}
+_smtp = read(env.dj_email_url, "EMAIL_URL", {})
+if RESEND_API_KEY:
+    EMAIL_BACKEND = "anymail.backends.resend.EmailBackend"
+elif _smtp:
+    EMAIL_BACKEND = _smtp["EMAIL_BACKEND"]
+    EMAIL_HOST, EMAIL_PORT = _smtp["EMAIL_HOST"], _smtp["EMAIL_PORT"]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _smtp["EMAIL_HOST_USER"], _smtp["EMAIL_HOST_PASSWORD"]
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _smtp["EMAIL_USE_TLS"], _smtp["EMAIL_USE_SSL"]
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+
+# --- Pages and static files -------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en-gb"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "/static/"
+STATIC_ROOT = read(env.str, "STATIC_ROOT", str(BASE_DIR / "staticfiles"))
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+# What Stripe's own pages need (docs.stripe.com/security/guide#content-security-policy), nothing else from outside.
+_stripe_js = [_origin(STRIPE_JS_URL)]
+_stripe_frames = [*_stripe_js]
+if _stripe_js == ["https://js.stripe.com"]:
+    _stripe_js += ["https://*.js.stripe.com"]
+    _stripe_frames += ["https://*.js.stripe.com", "https://hooks.stripe.com"]
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ("/admin/", "/api/docs/"),
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, *_stripe_js],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF, _origin(STRIPE_API_BASE), *_stripe_js],
+        "frame-src": _stripe_frames,
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# --- The JSON contract ------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    # Anonymous buyer calls switch authentication off per view, so no cookie is read and no CSRF token needed there.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.problems.answer_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Counterfoil",
+    "DESCRIPTION": "Hold, buy and keep tickets. Money is an integer of minor units beside its currency; times are UTC.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Monitoring -------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = read(env.str, "LOG_LEVEL", "INFO").upper()
+LOGGING = logging_config(level=LOG_LEVEL, readable=DEBUG)
+METRICS_TOKEN = read(env.str, "METRICS_TOKEN", "")
+MAINTENANCE_SECRET = read(env.str, "MAINTENANCE_SECRET", "")
+SENTRY_DSN = read(env.str, "SENTRY_DSN", "")
+SENTRY_ENVIRONMENT = read(env.str, "SENTRY_ENVIRONMENT", "production")
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+
+# Named places where a test build may raise, sleep or kill the process; empty outside tests (check E007).
+FAILPOINTS = dict(pair.split("=", 1) for pair in read(env.list, "FAILPOINTS", []))
+
+# --- Admin ------------------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Counterfoil",
+    "SITE_HEADER": "Counterfoil",
+    "SITE_SUBHEADER": "Ticket office",
+    "SITE_SYMBOL": "confirmation_number",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": True,
+    "DASHBOARD_CALLBACK": "monitoring.dashboard.numbers",
+}

@@ -1,0 +1,5 @@
+/** A print button, where printing is possible. */
+for (const button of document.querySelectorAll("[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => window.print());
+}

@@ -1,0 +1,1 @@
+"""Everything that gets Counterfoil running on one machine: no container engine, no installed services."""

@@ -1,0 +1,78 @@
+"""A dead broker or beat must not stop the sweeps: a thread in the worker process then runs them itself.
+
+It needs PostgreSQL only. It stays quiet while beat's heartbeat is fresh (which proves schedule, broker and a worker at
+once) and the broker can be reached. Sweeps are safe to run twice and at once, so nobody has to agree on who is in charge.
+"""
+
+import threading
+from typing import Any
+
+import structlog
+from celery import current_app
+from celery.signals import worker_init, worker_shutting_down
+from django.db import close_old_connections, connection
+
+from config.beat import FALLBACK
+from monitoring import heartbeats
+
+logger = structlog.get_logger(__name__)
+
+LOOK_EVERY_SECONDS = 3.0
+_stop = threading.Event()
+
+
+def connect() -> None:
+    """Lets Celery workers start the loop, before they try to reach the broker for the first time."""
+    worker_init.connect(_start, weak=False, dispatch_uid="monitoring.fallback.start")
+    worker_shutting_down.connect(_end, weak=False, dispatch_uid="monitoring.fallback.end")
+
+
+def _start(**kwargs: Any) -> None:
+    _stop.clear()
+    threading.Thread(target=_loop, name="fallback", daemon=True).start()
+
+
+def _end(**kwargs: Any) -> None:
+    _stop.set()
+
+
+def _loop() -> None:
+    was_needed = False
+    while not _stop.wait(LOOK_EVERY_SECONDS):
+        close_old_connections()
+        try:
+            is_needed = why_needed() != ""
+            if is_needed != was_needed:
+                logger.warning("fallback sweeps" if is_needed else "fallback rests", why=why_needed())
+            if is_needed:
+                run_sweeps()
+            was_needed = is_needed
+        except Exception:  # the database may be away too; the loop must outlive that
+            logger.exception("fallback loop failed once")
+            connection.close()
+
+
+def why_needed() -> str:
+    """In words, why the normal way is not working; empty when it is."""
+    if not broker_answers():
+        return "broker unreachable"
+    return "" if heartbeats.is_fresh("beat") else "beat silent"
+
+
+def broker_answers() -> bool:
+    """Whether Redis takes a connection within a second."""
+    try:
+        with current_app.connection_for_write(connect_timeout=1) as broker:
+            broker.ensure_connection(max_retries=0, timeout=1)
+    except Exception:  # any transport's error type
+        return False
+    return True
+
+
+def run_sweeps() -> None:
+    """Every sweep once, in this thread; one that fails does not stop the next."""
+    for name in FALLBACK:
+        try:
+            current_app.tasks[name].run()
+        except Exception:
+            logger.exception("fallback sweep failed", task=name)

@@ -1,0 +1,70 @@
+"""Can this process serve? Ready is "ok" or "degraded" as long as buyers can buy; only the database decides that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.functions import Now
+
+from monitoring import fallback, heartbeats
+from payments.models import WebhookEvent
+from ticketing.models import OutgoingEmail
+
+BACKLOG_AT_MOST = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    is_ok: bool
+    detail: str
+
+
+def checks() -> dict[str, Check]:
+    """Each part by name. `database` and `migrations` failing mean not ready; any other failing means degraded."""
+    database = _guarded(_database)
+    found = {"database": database}
+    found["migrations"] = _guarded(_migrations) if database.is_ok else _unknown()
+    found["broker"] = _guarded(_broker)
+    found["beat"] = _guarded(_beat) if database.is_ok else _unknown()
+    found["backlog"] = _guarded(_backlog) if database.is_ok else _unknown()
+    return found
+
+
+def _guarded(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # a health check reports, it never raises
+        return Check(False, type(error).__name__)
+
+
+def _unknown() -> Check:
+    return Check(False, "unknown without the database")
+
+
+def _database() -> Check:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return Check(True, "answers")
+
+
+def _migrations() -> Check:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return Check(not missing, f"{len(missing)} to apply" if missing else f"all applied to {DEFAULT_DB_ALIAS}")
+
+
+def _broker() -> Check:
+    answers = fallback.broker_answers()
+    return Check(answers, "answers" if answers else "unreachable: sales go on, the worker sweeps by itself")
+
+
+def _beat() -> Check:
+    is_fresh = heartbeats.is_fresh("beat")
+    return Check(is_fresh, "fresh" if is_fresh else "silent: schedule, broker or workers are down")
+
+
+def _backlog() -> Check:
+    events = WebhookEvent.objects.filter(status=WebhookEvent.Status.RECEIVED, next_attempt_at__lte=Now()).count()
+    letters = OutgoingEmail.objects.filter(status=OutgoingEmail.Status.PENDING, next_attempt_at__lte=Now()).count()
+    return Check(events + letters <= BACKLOG_AT_MOST, f"{events} webhook events and {letters} e-mails waiting")

@@ -1,0 +1,97 @@
+"""Orders whose time to pay is over, and orders that their buyers cancel.
+
+Stripe is the referee: it is asked to cancel first, and only a confirmed cancel gives the stock back. "Already
+succeeded" settles the order instead; "processing" waits for the bank; no answer keeps the seat and tries again.
+"""
+
+from datetime import timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from config.database import database_now, retried_on_conflict
+from config.failpoints import failpoint
+from config.state_machine import move
+from payments import checkout, settlement, stripe_gateway
+from payments.models import Payment
+from payments.stripe_gateway import Intent
+from reservations import orders
+from reservations.models import Order, Reservation
+
+logger = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=30)  # nobody else tries the same payment for so long
+
+
+class AlreadyPaid(Exception):
+    """The order cannot be cancelled: its payment succeeded."""
+
+
+class CannotTell(Exception):
+    """Stripe did not answer, or the bank has not decided: the seats stay kept."""
+
+
+def close_due(*, limit: int = 100) -> int:
+    """Closes orders whose reservation's time is over, oldest first; how many ended (cancelled, or found paid)."""
+    due = Order.objects.filter(
+        ~Q(payments__status__in=Payment.UNDECIDED) | Q(payments__next_attempt_at__lte=Now()),
+        status=Order.Status.AWAITING_PAYMENT,
+        reservation__status=Reservation.Status.ORDERED,
+        reservation__expires_at__lte=database_now(),
+    )
+    closed = 0
+    for order_id in due.order_by("reservation__expires_at").values_list("pk", flat=True).distinct()[:limit]:
+        try:
+            close(order_id, to=Reservation.Status.EXPIRED, by="expiry", why="time to pay is over")
+            closed += 1
+        except (AlreadyPaid, CannotTell):
+            continue
+        except Exception:
+            logger.exception("order could not be closed", order_id=order_id)
+    return closed
+
+
+def close(order_id: int, *, to: str, by: str, why: str) -> None:
+    """Cancels the order's payment at Stripe, then the order, its reservation ending `to` EXPIRED or RELEASED.
+
+    Raises AlreadyPaid (the order is settled by then), CannotTell (nothing changed). Calling again is harmless.
+    """
+    payment = Payment.objects.filter(order=order_id, status__in=Payment.UNDECIDED).first()
+    if payment is not None:
+        intent = _cancelled_at_stripe(payment)
+        failpoint("after_cancel_before_commit")
+        if intent.status != "canceled":
+            settlement.settle(payment.pk, intent=intent, by=by)
+            raise AlreadyPaid if intent.status == "succeeded" else CannotTell
+    _cancel_in_our_books(order_id, to=to, by=by, why=why)
+
+
+def _cancelled_at_stripe(payment: Payment) -> Intent:
+    """The intent after our attempt to cancel it. Network: no transaction is open."""
+    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now() + LEASE)
+    try:
+        # A NEW payment may or may not exist at Stripe; its committed key finds it, or makes one we then cancel.
+        intent_id = payment.stripe_payment_intent_id or checkout.open_payment(payment).id
+        try:
+            return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=f"cancel:{payment.idempotency_key}")
+        except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
+            return stripe_gateway.retrieve_payment_intent(intent_id)
+    except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeRefused, stripe_gateway.StripeMisconfigured) as error:
+        logger.warning("cancelling not certain, seats stay kept", payment=payment.pk, error=str(error))
+        raise CannotTell from error
+
+
+@retried_on_conflict
+@transaction.atomic
+def _cancel_in_our_books(order_id: int, *, to: str, by: str, why: str) -> None:
+    order = orders.lock(order_id)
+    payment = Payment.objects.select_for_update(of=("self",)).filter(order=order, status__in=Payment.UNDECIDED).first()
+    if payment is not None:
+        move(payment, Payment.Status.CANCELLED, by=by, why=why)
+    if order.status == Order.Status.PAID:
+        raise AlreadyPaid
+    if order.status == Order.Status.AWAITING_PAYMENT:
+        orders.cancel(order, to=to, by=by, why=why)
+        logger.info("order closed", order=order.code, by=by)

@@ -1,0 +1,100 @@
+"""The webhook inbox: every event is a row before it is answered, and stays one until somebody has dealt with it."""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from config.nudges import nudge
+from config.state_machine import move
+from payments.models import WebhookEvent
+
+logger = structlog.get_logger(__name__)
+
+# A nudged event is normally done within milliseconds; the sweep leaves it alone for this long.
+PATIENCE = timedelta(seconds=3)
+LEASE = timedelta(seconds=30)
+# Three tries within a minute, then slower for a day (FEATURES P8).
+WAITS = [timedelta(seconds=s) for s in (5, 20, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600)]
+# An event that matches nothing of ours may be early by a commit; after an hour it is somebody else's.
+PARK_AFTER = timedelta(hours=1)
+
+
+@transaction.atomic
+def store(event: dict[str, Any]) -> bool:
+    """Keeps a verified event and nudges a worker; False when it was stored before (nothing happens again)."""
+    data = event.get("data")
+    told = data.get("object") if isinstance(data, dict) else None
+    object_id = told.get("id") if isinstance(told, dict) else None
+    row, is_new = WebhookEvent.objects.get_or_create(
+        stripe_id=event["id"],
+        defaults={
+            "type": event["type"][:80],
+            "object_id": object_id if isinstance(object_id, str) else "",
+            "api_version": str(event.get("api_version") or "")[:40],
+            "is_livemode": bool(event.get("livemode")),
+            "payload": event,
+            "next_attempt_at": Now() + PATIENCE,
+        },
+    )
+    if is_new:
+        nudge("payments.process_webhook_event", queue="checkout", webhook_event_id=row.pk)
+    return is_new
+
+
+def take(event_id: int) -> WebhookEvent | None:
+    """Counts an attempt and keeps the sweep away for a while; None when the event needs nothing any more."""
+    waiting = WebhookEvent.objects.filter(pk=event_id, status=WebhookEvent.Status.RECEIVED)
+    taken = waiting.update(attempts=F("attempts") + 1, next_attempt_at=Now() + LEASE)
+    return WebhookEvent.objects.get(pk=event_id) if taken else None
+
+
+def due(*, limit: int) -> list[int]:
+    """Ids of events nobody has dealt with, oldest first."""
+    waiting = WebhookEvent.objects.filter(status=WebhookEvent.Status.RECEIVED, next_attempt_at__lte=Now())
+    return list(waiting.order_by("next_attempt_at", "id").values_list("pk", flat=True)[:limit])
+
+
+def finish(event_id: int, status: str, *, why: str) -> bool:
+    """PROCESSED or IGNORED, in the transaction of the event's effect; False when another worker was first.
+
+    The event's row is the first lock of that transaction, so the second worker waits here until the first has
+    committed, and then has nothing to do.
+    """
+    event = WebhookEvent.objects.select_for_update(of=("self",)).get(pk=event_id)
+    if event.status != WebhookEvent.Status.RECEIVED:
+        return False
+    move(event, status, by="webhook", why=why, processed_at=Now(), last_error="")
+    return True
+
+
+def put_off(event: WebhookEvent, error: str) -> None:
+    """Tried in vain: again later, and after a day the event is DEAD."""
+    if event.attempts > len(WAITS):
+        move(event, WebhookEvent.Status.DEAD, by="webhook", why="tried in vain", last_error=error)
+        logger.critical("webhook event given up", webhook_event=event.pk, type=event.type)
+        return
+    WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED).update(
+        next_attempt_at=Now() + WAITS[event.attempts - 1], last_error=error
+    )
+
+
+def park(event: WebhookEvent, why: str) -> None:
+    """Nothing of ours matches: tried again for an hour, then left to staff."""
+    is_old = WebhookEvent.objects.filter(pk=event.pk, received_at__lte=Now() - PARK_AFTER).exists()
+    if is_old:
+        move(event, WebhookEvent.Status.PARKED, by="webhook", why=why, last_error=why)
+        logger.error("webhook event parked", webhook_event=event.pk, type=event.type, why=why)
+        return
+    wait = min(WAITS[min(event.attempts, len(WAITS)) - 1], timedelta(minutes=10))
+    WebhookEvent.objects.filter(pk=event.pk).update(next_attempt_at=Now() + wait, last_error=why)
+
+
+def requeue(event: WebhookEvent, *, by: str) -> None:
+    """For staff: a dead or parked event is tried once more, at once."""
+    with transaction.atomic():
+        move(event, WebhookEvent.Status.RECEIVED, by=by, why="requeued", attempts=0, next_attempt_at=Now())
+        nudge("payments.process_webhook_event", queue="checkout", webhook_event_id=event.pk)

@@ -1,0 +1,13 @@
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from config.state_machine import StatusChange as AbstractStatusChange
+
+
+class StatusChange(AbstractStatusChange):
+    """Every status move of a payment or a webhook event: who, when, from, to, why. Append-only."""
+
+    class Meta(AbstractStatusChange.Meta):
+        verbose_name = _("status change of a payment")
+        verbose_name_plural = _("status changes of payments")
+        indexes = [models.Index(fields=["kind", "object_id"], name="payments_history_of")]

@@ -1,0 +1,128 @@
+"""What is free, per product and slot, by the database's clock."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db import connection
+
+from ticketing.models import Event, Product, Slot
+
+LOW_AT_MOST = 10  # "few left" below this many and below a fifth of the stock
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """`slot_id` is None for products that are not sold by slot. `state`: available, low, sold_out, not_on_sale, ended."""
+
+    product_id: int
+    slot_id: int | None
+    available: int
+    state: str
+
+
+@dataclass(slots=True)
+class SlotOffer:
+    slot: Slot
+    state: str
+    available: int
+
+
+@dataclass(slots=True)
+class Offer:
+    """One product of an event as buyers may choose it: its state over all slots, and each slot's own."""
+
+    product: Product
+    state: str
+    available: int
+    slots: list[SlotOffer] = field(default_factory=list)
+
+
+_QUERY = """
+WITH moment AS (SELECT clock_timestamp() AS now),
+quota AS (
+    SELECT q.id, q.slot_id, q.capacity, q.capacity - q.held - q.sold + COALESCE((
+        SELECT sum(c.quantity) FROM moment, reservations_reservation r
+        JOIN reservations_reservationline l ON l.reservation_id = r.id
+        JOIN reservations_claim c ON c.line_id = l.id
+        WHERE r.event_id = q.event_id AND r.status = 'ACTIVE' AND r.expires_at <= moment.now AND c.quota_id = q.id
+    ), 0) AS free
+    FROM ticketing_quota q WHERE q.event_id = ANY (%(events)s)
+),
+draw AS (
+    SELECT p.id AS product_id, quota.slot_id, quota.capacity, quota.free
+    FROM ticketing_product p
+    LEFT JOIN ticketing_product_quotas pq ON pq.product_id = p.id LEFT JOIN quota ON quota.id = pq.quota_id
+    WHERE p.event_id = ANY (%(events)s)
+),
+place AS (
+    SELECT product_id, slot_id FROM draw WHERE slot_id IS NOT NULL GROUP BY product_id, slot_id
+    UNION ALL
+    SELECT product_id, NULL FROM draw GROUP BY product_id HAVING bool_and(slot_id IS NULL)
+)
+SELECT e.id, place.product_id, place.slot_id, GREATEST(COALESCE(min(draw.free), 0), 0), COALESCE(min(draw.capacity), 0),
+    CASE
+        WHEN moment.now >= COALESCE(p.sale_ends_at, s.ends_at, e.ends_at) THEN 'ended'
+        WHEN e.status <> 'PUBLISHED' OR p.is_stopped OR moment.now < p.sale_starts_at OR min(draw.capacity) IS NULL
+            THEN 'not_on_sale'
+    END,
+    moment.now
+FROM moment, place
+JOIN ticketing_product p ON p.id = place.product_id
+JOIN ticketing_event e ON e.id = p.event_id
+LEFT JOIN ticketing_slot s ON s.id = place.slot_id
+LEFT JOIN draw ON draw.product_id = place.product_id AND (draw.slot_id IS NULL OR draw.slot_id = place.slot_id)
+GROUP BY place.product_id, place.slot_id, p.id, e.id, s.id, moment.now
+ORDER BY p.position, p.id, s.starts_at
+"""
+
+
+def of_events(event_ids: Sequence[int]) -> tuple[dict[int, list[Free]], datetime | None]:
+    """What is free now, by event id, in one statement, and the moment it was true (None without any product).
+
+    Holds past their time count as free although nobody may have taken them back yet.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_QUERY, {"events": list(event_ids)})
+        rows = cursor.fetchall()
+    free: dict[int, list[Free]] = {event_id: [] for event_id in event_ids}
+    for event_id, product_id, slot_id, available, capacity, closed, _now in rows:
+        free[event_id].append(Free(product_id, slot_id, available, closed or _state(available, capacity)))
+    return free, rows[0][6] if rows else None
+
+
+def state_of(free: Iterable[Free]) -> str:
+    """One word for a whole event: the best state among its products; "not_on_sale" when it has none."""
+    return _best([entry.state for entry in free] or ["not_on_sale"])
+
+
+def offers(event: Event) -> list[Offer]:
+    """The event's products with their slots and states, in the order staff gave them."""
+    free, _as_of = of_events([event.pk])
+    products = {product.pk: product for product in event.products.all()}
+    slots = {slot.pk: slot for slot in event.slots.all()}
+    for product in products.values():
+        product.event = event
+    for slot in slots.values():
+        slot.event = event
+    found: dict[int, Offer] = {}
+    for entry in free[event.pk]:
+        offer = found.setdefault(entry.product_id, Offer(products[entry.product_id], entry.state, 0))
+        offer.available += entry.available
+        if entry.slot_id is not None:
+            offer.slots.append(SlotOffer(slots[entry.slot_id], entry.state, entry.available))
+            offer.state = _best(slot.state for slot in offer.slots)
+    return list(found.values())
+
+
+_RANKING = ("available", "low", "sold_out", "not_on_sale", "ended")
+
+
+def _best(states: Iterable[str]) -> str:
+    return min(states, key=_RANKING.index)
+
+
+def _state(available: int, capacity: int) -> str:
+    if available <= 0:
+        return "sold_out"
+    return "low" if available <= LOW_AT_MOST and available * 5 <= capacity else "available"

@@ -1,0 +1,150 @@
+import uuid
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from config.money import Money
+from config.state_machine import Transitions, status_is_known
+from ticketing.models import Event, Product, Quota, Slot
+
+
+class ReservationStatus(models.TextChoices):
+    ACTIVE = "ACTIVE", _("active")
+    ORDERED = "ORDERED", _("ordered")
+    CONFIRMED = "CONFIRMED", _("confirmed")
+    RELEASED = "RELEASED", _("released")
+    EXPIRED = "EXPIRED", _("expired")
+
+
+class Reservation(models.Model):
+    """What a buyer holds until `expires_at`. Its id is random (122 bits) and is the authority to see and use it.
+
+    Created and ended by the database functions of migrations/0002; only an ACTIVE one can simply expire, an ORDERED
+    one belongs to `payments.expiry`.
+    """
+
+    Status = ReservationStatus
+    TRANSITIONS: Transitions = {
+        ReservationStatus.ORDERED: frozenset({ReservationStatus.ACTIVE}),
+        ReservationStatus.CONFIRMED: frozenset({ReservationStatus.ORDERED}),
+        ReservationStatus.RELEASED: frozenset({ReservationStatus.ACTIVE, ReservationStatus.ORDERED}),
+        ReservationStatus.EXPIRED: frozenset({ReservationStatus.ACTIVE, ReservationStatus.ORDERED}),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    event = models.ForeignKey(Event, models.PROTECT, related_name="reservations", verbose_name=_("event"))
+    status = models.CharField(_("status"), max_length=12, choices=ReservationStatus, default=ReservationStatus.ACTIVE)
+    buyer_key = models.CharField(_("buyer"), max_length=43, blank=True, editable=False)  # random, from a cookie
+    currency = models.CharField(_("currency"), max_length=3)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(_("expires at"))
+    extended_at = models.DateTimeField(_("extended at"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)  # released or expired
+
+    class Meta:
+        verbose_name = _("reservation")
+        verbose_name_plural = _("reservations")
+        ordering = ["-created_at"]
+        constraints = [status_is_known("reservation", ReservationStatus)]
+        indexes = [
+            # Which holds of this event can be taken back? Asked whenever a quota looks full.
+            models.Index(fields=["event", "expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_of_event"),
+            # The sweep's question, over all events.
+            models.Index(fields=["expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_expiry"),
+            # The question of payments.expiry.
+            models.Index(fields=["expires_at"], condition=Q(status="ORDERED"), name="reservation_ordered_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    def get_absolute_url(self) -> str:
+        return reverse("reservations:basket", args=[self.pk])
+
+
+class ReservationLine(models.Model):
+    """So many of one product (at one slot), at the price of the moment it was held."""
+
+    reservation = models.ForeignKey(Reservation, models.CASCADE, related_name="lines")
+    product = models.ForeignKey(Product, models.PROTECT, related_name="+")
+    slot = models.ForeignKey(Slot, models.PROTECT, related_name="+", null=True, blank=True)
+    quantity = models.PositiveSmallIntegerField(_("quantity"))
+    unit_price_minor = models.PositiveBigIntegerField(_("unit price in minor units"))
+    discount_minor = models.PositiveBigIntegerField(_("discount on the line in minor units"), default=0)
+
+    class Meta:
+        verbose_name = _("reservation line")
+        verbose_name_plural = _("reservation lines")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["reservation", "product", "slot"],
+                nulls_distinct=False,
+                name="reservation_line_names_a_product_and_slot_once",
+            ),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="reservation_line_quantity_is_positive"),
+            models.CheckConstraint(
+                condition=Q(discount_minor__lte=models.F("unit_price_minor") * models.F("quantity")),
+                name="reservation_line_discount_is_at_most_its_price",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} × {self.product}"
+
+    @property
+    def product_name(self) -> str:
+        return self.product.name
+
+    @property
+    def slot_when(self) -> str:
+        return self.slot.when if self.slot else ""
+
+    @property
+    def unit_price(self) -> Money:
+        return Money(self.unit_price_minor, self.reservation.currency)
+
+    @property
+    def total(self) -> Money:
+        return Money(self.unit_price_minor * self.quantity - self.discount_minor, self.reservation.currency)
+
+
+class Claim(models.Model):
+    """What a line took from a quota, written down with the taking.
+
+    Release, sale and recount read claims only, never today's mapping of products to quotas.
+    """
+
+    line = models.ForeignKey(ReservationLine, models.CASCADE, related_name="claims")
+    quota = models.ForeignKey(Quota, models.PROTECT, related_name="claims")
+    quantity = models.PositiveSmallIntegerField(_("quantity"))
+
+    class Meta:
+        verbose_name = _("claim")
+        verbose_name_plural = _("claims")
+        constraints = [
+            models.UniqueConstraint(fields=["line", "quota"], name="claim_names_a_quota_once_per_line"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="claim_quantity_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} of quota {self.quota_id}"
+
+
+class ReservationKey(models.Model):
+    """A client's idempotency key, bound to the reservation it was granted; refusals bind nothing."""
+
+    key = models.CharField(_("key"), max_length=255, primary_key=True)
+    request_hash = models.CharField(_("request hash"), max_length=64)
+    reservation = models.ForeignKey(Reservation, models.CASCADE, related_name="keys")
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+
+    def __str__(self) -> str:
+        return self.key

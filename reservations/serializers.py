@@ -1,0 +1,127 @@
+"""Shapes of the JSON contract: what may come in, and how a hold goes out."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from config.dates import rfc3339
+from reservations.holds import Hold, Wanted
+from reservations.models import Reservation
+
+
+class MoneySerializer(serializers.Serializer):
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+
+
+class WantedLineSerializer(serializers.Serializer):
+    product = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+    slot = serializers.IntegerField(min_value=1, max_value=2**63 - 1, required=False, allow_null=True, default=None)
+    quantity = serializers.IntegerField(min_value=1, max_value=1_000)
+
+
+class ReservationRequestSerializer(serializers.Serializer):
+    event = serializers.CharField(max_length=80)
+    lines = WantedLineSerializer(many=True, allow_empty=False, max_length=50)
+    promo_code = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=40)
+
+    def validate_promo_code(self, code: str | None) -> str | None:
+        if code:
+            raise serializers.ValidationError(_("This code is not known."))
+        return code
+
+    def wanted(self) -> list[Wanted]:
+        """The validated lines in the words of `reservations.holds`."""
+        return [Wanted(line["product"], line["slot"], line["quantity"]) for line in self.validated_data["lines"]]
+
+
+class HeldLineSerializer(serializers.Serializer):
+    product = serializers.IntegerField()
+    slot = serializers.IntegerField(allow_null=True)
+    quantity = serializers.IntegerField()
+    unit_price = MoneySerializer()
+    discount = MoneySerializer()
+    total = MoneySerializer()
+
+
+class ReservationSerializer(serializers.Serializer):
+    """Documents the answer; `as_json` makes it."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=[status.lower() for status in Reservation.Status.values])
+    expires_at = serializers.DateTimeField()
+    server_time = serializers.DateTimeField()
+    can_extend = serializers.BooleanField()
+    lines = HeldLineSerializer(many=True)
+    total = MoneySerializer()
+    checkout_url = serializers.URLField()
+
+
+def as_json(hold: Hold, *, checkout_url: str) -> dict[str, Any]:
+    """A hold in the shape of the contract."""
+    return {
+        "id": str(hold.id),
+        "status": hold.status.lower(),
+        "expires_at": rfc3339(hold.expires_at),
+        "server_time": rfc3339(hold.server_time),
+        "can_extend": hold.can_extend,
+        "lines": [
+            {
+                "product": line.product_id,
+                "slot": line.slot_id,
+                "quantity": line.quantity,
+                "unit_price": line.unit_price.as_json(),
+                "discount": line.discount.as_json(),
+                "total": line.total.as_json(),
+            }
+            for line in hold.lines
+        ],
+        "total": hold.total.as_json(),
+        "checkout_url": checkout_url,
+    }
+
+
+class OrganiserSerializer(serializers.Serializer):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+
+
+class EventSerializer(serializers.Serializer):
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    currency = serializers.CharField()
+    time_zone = serializers.CharField()
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField()
+    organiser = OrganiserSerializer()
+
+
+class SlotSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField()
+
+
+class OfferSerializer(serializers.Serializer):
+    """One product as it is offered (`reservations.availability.Offer`)."""
+
+    id = serializers.IntegerField(source="product.pk")
+    name = serializers.CharField(source="product.name")
+    kind = serializers.SerializerMethodField()
+    price = serializers.SerializerMethodField()
+    state = serializers.CharField()
+    max_per_order = serializers.IntegerField(source="product.max_per_order")
+    slots = serializers.SerializerMethodField()
+
+    def get_kind(self, offer: Any) -> str:
+        return offer.product.kind.lower()
+
+    @extend_schema_field(MoneySerializer)
+    def get_price(self, offer: Any) -> dict[str, Any]:
+        return offer.product.price.as_json()
+
+    @extend_schema_field(SlotSerializer(many=True))
+    def get_slots(self, offer: Any) -> list[dict[str, Any]]:
+        return [SlotSerializer(entry.slot).data for entry in offer.slots]

@@ -1,0 +1,251 @@
+"""`/_control/`: what tests and probes may do that a merchant cannot. JSON in, JSON out, no CORS.
+
+Process.Control is the typed client of these paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from . import API_VERSION, buyer, confirmation, intents, ledger
+from .errors import StripeError
+from .sandbox import Sandbox
+
+Record = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def routes(self) -> list[web.RouteDef]:
+        get, post, put, delete = web.get, web.post, web.put, web.delete
+        table = [
+            (get, "/_control/", self.index),
+            (get, "/_control/ledger", self.ledger),
+            (get, "/_control/clock", self.clock),
+            (post, "/_control/clock/advance", self.advance),
+            (get, "/_control/settings", self.settings),
+            (put, "/_control/settings", self.change_settings),
+            (get, "/_control/events", self.events),
+            (post, "/_control/events/{event}/resend", self.resend),
+            (get, "/_control/deliveries", self.deliveries),
+            (post, "/_control/webhooks/pause", self.pause),
+            (post, "/_control/webhooks/resume", self.resume),
+            (post, "/_control/webhooks/wait", self.wait_for_webhooks),
+            (get, "/_control/webhooks/endpoints", self.endpoints),
+            (put, "/_control/webhooks/endpoints/{endpoint}", self.set_endpoint),
+            (get, "/_control/webhooks/disruptions", self.disruptions),
+            (post, "/_control/webhooks/disruptions", self.add_disruption),
+            (delete, "/_control/webhooks/disruptions", self.clear_disruptions),
+            (get, "/_control/faults", self.faults),
+            (post, "/_control/faults", self.add_fault),
+            (delete, "/_control/faults", self.clear_faults),
+            (get, "/_control/requests", self.requests),
+            (delete, "/_control/requests", self.clear_requests),
+            (get, "/_control/payment_intents", self.payments),
+            (get, "/_control/payment_intents/{intent}", self.payment),
+            (post, "/_control/payment_intents/{intent}/modify", self.modify),
+            (post, "/_control/payment_intents/{intent}/pay", self.pay),
+            (post, "/_control/payment_intents/{intent}/authenticate", self.authenticate),
+            (post, "/_control/payment_intents/{intent}/settle", self.settle),
+            (post, "/_control/reset", self.reset),
+        ]
+        return [verb(path, self._guard(handler)) for verb, path, handler in table]
+
+    def _guard(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if request.method != "GET" and request.content_type != "application/json":
+                # Another site's page cannot send this type without asking first, and is never answered yes.
+                return _json({"error": "send application/json"}, 415)
+            try:
+                response = await handler(request)
+            except StripeError as error:
+                return _json({"error": str(error), "stripe_error": error.error}, error.status)
+            except (KeyError, TypeError, ValueError) as error:
+                return _json({"error": f"{type(error).__name__}: {error}"}, 400)
+            finally:
+                self._sandbox.state.commit()
+            return response
+
+        return guarded
+
+    # The account
+
+    async def index(self, request: web.Request) -> web.Response:
+        return _json({"sandbox": "offline Stripe", "api_version": API_VERSION, "now": self._sandbox.clock.now()})
+
+    async def ledger(self, request: web.Request) -> web.Response:
+        return _json(ledger.ledger(self._sandbox))
+
+    async def reset(self, request: web.Request) -> web.Response:
+        self._sandbox.reset()
+        return _json({"reset": True})
+
+    async def clock(self, request: web.Request) -> web.Response:
+        return _json({"now": self._sandbox.clock.now(), "offset_seconds": self._sandbox.clock.offset_seconds})
+
+    async def advance(self, request: web.Request) -> web.Response:
+        self._sandbox.clock.advance(float((await _body(request))["seconds"]))
+        self._sandbox.agenda.do_what_is_due()
+        return await self.clock(request)
+
+    async def settings(self, request: web.Request) -> web.Response:
+        return _json(self._sandbox.settings)
+
+    async def change_settings(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        changes = {"debit_settles_after_seconds": float(given["debit_settles_after_seconds"])}
+        return _json(self._sandbox.change_settings(**changes))
+
+    # Events and webhooks
+
+    async def events(self, request: web.Request) -> web.Response:
+        """Newest first; `?id=`, `?type=` and `?object=<id>` narrow it, `?limit=` bounds it."""
+        found = self._events_of(request.query.get("object"), request.query.get("type"))
+        if wanted := request.query.get("id"):
+            found = [event for event in found if event["id"] == wanted]
+        return _json({"data": found[: int(request.query.get("limit", "100"))]})
+
+    async def resend(self, request: web.Request) -> web.Response:
+        event = self._sandbox.events.retrieve(request.match_info["event"])
+        copies = int((await _body(request)).get("copies", 1))
+        return _json({"deliveries": self._sandbox.webhooks.resend(event, copies=copies)})
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        state = request.query.get("state")
+        found = self._sandbox.webhooks.deliveries(request.query.get("event"))
+        return _json({"data": [delivery for delivery in found if not state or delivery["state"] == state]})
+
+    async def pause(self, request: web.Request) -> web.Response:
+        return _json(self._sandbox.change_settings(webhooks_paused=True))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        self._sandbox.webhooks.rearrange(given.get("order", "due"), seed=int(given.get("seed", 0)))
+        settings = self._sandbox.change_settings(webhooks_paused=False)
+        self._sandbox.webhooks.wake()
+        return _json(settings)
+
+    async def wait_for_webhooks(self, request: web.Request) -> web.Response:
+        """Answers when no delivery is due or under way; those waiting for a later retry do not count."""
+        seconds = float((await _body(request)).get("seconds", 10))
+        try:
+            await asyncio.wait_for(self._sandbox.webhooks.idle(), seconds)
+        except TimeoutError:
+            return _json({"error": f"webhooks still busy after {seconds} s"}, 504)
+        return _json({"idle": True})
+
+    async def endpoints(self, request: web.Request) -> web.Response:
+        return _json({"data": self._sandbox.webhooks.endpoints()})
+
+    async def set_endpoint(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        endpoint = self._sandbox.webhooks.set_endpoint(
+            given["url"],
+            list(given.get("secrets", [])),
+            endpoint_id=request.match_info["endpoint"],
+            enabled_events=given.get("enabled_events"),
+            is_enabled=bool(given.get("is_enabled", True)),
+            api_version=given.get("api_version", API_VERSION),
+        )
+        self._sandbox.webhooks.wake()
+        return _json({"endpoint": endpoint})
+
+    async def disruptions(self, request: web.Request) -> web.Response:
+        return _json({"data": self._sandbox.disruptions.all()})
+
+    async def add_disruption(self, request: web.Request) -> web.Response:
+        return _json(self._sandbox.disruptions.add(**await _body(request)))
+
+    async def clear_disruptions(self, request: web.Request) -> web.Response:
+        self._sandbox.disruptions.clear()
+        return _json({"data": []})
+
+    # The API itself
+
+    async def faults(self, request: web.Request) -> web.Response:
+        return _json({"data": self._sandbox.faults.all()})
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        return _json(self._sandbox.faults.add(**await _body(request)))
+
+    async def clear_faults(self, request: web.Request) -> web.Response:
+        self._sandbox.faults.clear()
+        return _json({"data": []})
+
+    async def requests(self, request: web.Request) -> web.Response:
+        return _json({"data": self._sandbox.request_log.all()})
+
+    async def clear_requests(self, request: web.Request) -> web.Response:
+        self._sandbox.request_log.clear()
+        return _json({"data": []})
+
+    # One payment
+
+    async def payments(self, request: web.Request) -> web.Response:
+        """Newest first, with what a list of payments shows."""
+        newest = list(self._sandbox.state.newest_first("payment_intent"))[: int(request.query.get("limit", "200"))]
+        return _json({"data": [intent | {"charge": self._latest_charge(intent)} for intent in newest]})
+
+    async def payment(self, request: web.Request) -> web.Response:
+        intent = self._intent(request)
+        of_intent = [charge for charge in self._sandbox.state.all("charge") if charge["payment_intent"] == intent["id"]]
+        return _json({"payment_intent": intent, "charges": of_intent, "events": self._events_of(intent["id"])})
+
+    async def modify(self, request: web.Request) -> web.Response:
+        return _json(buyer.tamper(self._sandbox, self._intent(request), await _body(request)))
+
+    async def pay(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        intent = buyer.pay(self._sandbox, self._intent(request), given.get("card", "pm_card_visa"), given.get("complete"))
+        return _json(intent)
+
+    async def authenticate(self, request: web.Request) -> web.Response:
+        intent = self._intent(request)
+        pending = confirmation.pending_authentication(self._sandbox, intent["id"])
+        if not pending:
+            raise ValueError(f"{intent['id']} waits for no authentication (it is {intent['status']})")
+        complete = bool((await _body(request)).get("complete", True))
+        return _json(confirmation.finish_authentication(self._sandbox, pending["id"], succeeded=complete))
+
+    async def settle(self, request: web.Request) -> web.Response:
+        succeeded = bool((await _body(request)).get("succeeded", True))
+        return _json(confirmation.finish_debit(self._sandbox, self._intent(request), succeeded=succeeded))
+
+    def _events_of(self, subject: str | None, event_type: str | None = None) -> list[Record]:
+        """With their deliveries."""
+        return [
+            event | {"deliveries": self._sandbox.webhooks.deliveries(event["id"])}
+            for event in self._sandbox.state.newest_first("event")
+            if (not event_type or event["type"] == event_type)
+            and (not subject or subject in _names(event["data"]["object"]))
+        ]
+
+    def _latest_charge(self, intent: Record) -> Record | None:
+        return self._sandbox.state.get("charge", intent["latest_charge"] or "")
+
+    def _intent(self, request: web.Request) -> Record:
+        return intents.retrieve(self._sandbox, request.match_info["intent"])
+
+
+def _names(subject: Record) -> tuple[str, str | None]:
+    return subject["id"], subject.get("payment_intent")
+
+
+async def _body(request: web.Request) -> Record:
+    text = await request.text()
+    body = json.loads(text) if text else {}
+    if not isinstance(body, dict):
+        raise ValueError("send a JSON object")
+    return body
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.json_response(body, status=status, headers={"Cache-Control": "no-store"})

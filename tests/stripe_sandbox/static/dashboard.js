@@ -1,0 +1,231 @@
+/* The mini dashboard: reads /_control/ every two seconds and draws what it finds. Text only, never HTML. */
+(function () {
+  "use strict";
+
+  const EVERY_MS = 2000;
+  const main = document.getElementById("main");
+  const toast = document.getElementById("toast");
+  let drawn = "";
+
+  function el(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name === "onclick") node.addEventListener("click", value);
+      else if (value !== undefined && value !== null) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+
+  async function control(path, body) {
+    const init = body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
+    const response = await fetch(`/_control/${path}`, init);
+    if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
+    return response.json();
+  }
+
+  const money = (minor, currency) => {
+    const format = new Intl.NumberFormat("en", { style: "currency", currency: currency.toUpperCase() });
+    return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
+  };
+  const when = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+  const time = (seconds) => el("time", { datetime: new Date(seconds * 1000).toISOString() }, when(seconds));
+
+  const TONES = {
+    succeeded: "good", delivered: "good", canceled: "quiet", dropped: "quiet", requires_payment_method: "warn",
+    requires_action: "warn", requires_confirmation: "warn", processing: "warn", pending: "warn", failed: "bad",
+  };
+  const NAMES = {
+    requires_payment_method: "Incomplete", requires_action: "3D Secure", requires_confirmation: "Unconfirmed",
+    succeeded: "Succeeded", canceled: "Canceled", processing: "Processing", delivered: "Delivered",
+    pending: "Pending", failed: "Failed", dropped: "Dropped",
+  };
+  const badge = (status) => el("span", { class: `badge ${TONES[status] || "quiet"}` }, NAMES[status] || status);
+  const paymentBadge = (intent) => badge(intent.last_payment_error && intent.status === "requires_payment_method" ? "failed" : intent.status);
+
+  const label = (intent) => intent.description || intent.metadata.order || intent.metadata.order_code || intent.receipt_email || "";
+  const card = (charge) => {
+    const details = charge && charge.payment_method_details;
+    if (!details) return "";
+    const method = details[details.type];
+    return `${method.brand || "SEPA"} •••• ${method.last4}`;
+  };
+  const code = (text) => el("code", {}, text);
+  const json = (title, value) => el("details", { class: "json" }, el("summary", {}, title), el("pre", { tabindex: "0" }, JSON.stringify(value, null, 2)));
+
+  function table(caption, heads, rows, empty) {
+    if (!rows.length) return el("p", { class: "empty" }, empty);
+    const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
+    return el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "visually-hidden" }, caption), el("thead", {}, head), el("tbody", {}, ...rows)));
+  }
+  const row = (heads, ...cells) => el("tr", {}, ...cells.map((cell, position) => el("td", { "data-head": heads[position] }, cell)));
+
+  // Payments
+
+  async function payments() {
+    const { data } = await control("payment_intents");
+    const { totals } = await control("ledger");
+    return { data, totals };
+  }
+
+  function drawPayments({ data, totals }) {
+    const heads = ["Amount", "Status", "Description", "Card", "Created"];
+    const rows = data.map((intent) =>
+      row(heads, el("a", { class: "amount", href: `#/payments/${intent.id}` }, money(intent.amount, intent.currency)),
+        paymentBadge(intent), el("span", {}, label(intent) || "–"), card(intent.charge) || "–", time(intent.created)));
+    const tiles = Object.entries(totals).flatMap(([currency, total]) => [
+      tile(`Received (${currency.toUpperCase()})`, money(total.received, currency)),
+      tile("Refunded", money(total.refunded, currency)),
+      tile("Payments", String(total.succeeded)),
+    ]);
+    return [el("h1", {}, "Payments"), tiles.length ? el("dl", { class: "tiles" }, ...tiles) : null,
+      table("Payments", heads, rows, "No payments yet. They appear here by themselves.")];
+  }
+  const tile = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
+
+  function drawPayment({ payment_intent: intent, charges, events }) {
+    const facts = [["Payment", code(intent.id)], ["Created", time(intent.created)], ["Received", money(intent.amount_received, intent.currency)],
+      ["Description", intent.description || "–"], ["Receipt e-mail", intent.receipt_email || "–"],
+      ...Object.entries(intent.metadata).map(([key, value]) => [key, value])];
+    const error = intent.last_payment_error;
+    return [
+      el("p", {}, el("a", { href: "#/payments" }, "← Payments")),
+      el("h1", {}, money(intent.amount, intent.currency), " ", paymentBadge(intent)),
+      error ? el("p", { class: "problem" }, error.message) : null,
+      el("dl", { class: "facts" }, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
+      el("h2", {}, "Attempts"), drawCharges(charges),
+      el("h2", {}, "Events"), drawEventTable(events),
+      json("PaymentIntent as JSON", intent),
+    ];
+  }
+
+  function drawCharges(charges) {
+    const heads = ["Amount", "Status", "Card", "Outcome", "Created"];
+    return table("Attempts", heads, [...charges].reverse().map((charge) =>
+      row(heads, money(charge.amount, charge.currency), badge(charge.status), card(charge),
+        charge.failure_message || charge.outcome.seller_message, time(charge.created))), "No attempt to pay yet.");
+  }
+
+  // Events
+
+  const deliveryState = (deliveries) => {
+    if (!deliveries.length) return "–";
+    const latest = deliveries[deliveries.length - 1];
+    const tries = deliveries.reduce((sum, delivery) => sum + delivery.attempts.length, 0);
+    return el("span", {}, badge(latest.state), el("span", { class: "muted" }, ` ${tries} attempt${tries === 1 ? "" : "s"}`));
+  };
+  const resend = (event) => el("button", { type: "button", "aria-label": `Resend ${event.type} ${event.id}`, onclick: () => send(event) }, "Resend");
+
+  async function send(event) {
+    try {
+      const { deliveries } = await control(`events/${event.id}/resend`, {});
+      say(deliveries.length ? `${event.type} is on its way again.` : "There is no webhook endpoint to send it to.");
+    } catch (error) {
+      say(`That did not work: ${error.message}`);
+    }
+    refresh();
+  }
+
+  function drawEventTable(events) {
+    const heads = ["Event", "Object", "Delivery", "Created", "Action"];
+    return table("Events", heads, events.map((event) =>
+      row(heads, el("a", { href: `#/events/${event.id}` }, event.type), subject(event), deliveryState(event.deliveries),
+        time(event.created), resend(event))), "No events yet.");
+  }
+  function subject(event) {
+    const object = event.data.object;
+    const payment = object.object === "payment_intent" ? object.id : object.payment_intent;
+    return payment ? el("a", { href: `#/payments/${payment}`, title: object.id }, `${object.id.slice(0, 12)}…`) : code(object.id);
+  }
+
+  function drawEvents({ data }) {
+    return [el("h1", {}, "Events"), drawEventTable(data)];
+  }
+
+  function drawEvent(event) {
+    const heads = ["Time", "Answer", "Took", "Body"];
+    const attempts = event.deliveries.flatMap((delivery) => delivery.attempts.map((attempt) => ({ delivery, attempt }))).reverse();
+    return [
+      el("p", {}, el("a", { href: "#/events" }, "← Events")),
+      el("h1", {}, event.type), el("p", { class: "muted" }, code(event.id), " · ", time(event.created), " · ", subject(event)),
+      el("p", {}, resend(event)),
+      el("h2", {}, "Delivery attempts"),
+      table("Delivery attempts", heads, attempts.map(({ attempt }) =>
+        row(heads, time(attempt.at), answer(attempt), `${attempt.milliseconds} ms`, attempt.answer ? code(attempt.answer) : "–")), "Not attempted yet."),
+      ...event.deliveries.filter((delivery) => delivery.next_attempt_at).map((delivery) =>
+        el("p", { class: "muted" }, "Next attempt: ", time(delivery.next_attempt_at))),
+      json("Event as JSON", { ...event, deliveries: undefined }),
+    ];
+  }
+  const answer = (attempt) => {
+    const isGood = attempt.status >= 200 && attempt.status < 300;
+    return el("span", { class: `badge ${isGood ? "good" : "bad"}` }, String(attempt.status || attempt.error));
+  };
+
+  // API log
+
+  function drawRequests({ data }) {
+    const heads = ["Request", "Status", "Idempotency key", "Time"];
+    const rows = data.slice(-200).reverse().map((entry) =>
+      row(heads, el("span", {}, el("strong", {}, entry.method), " ", code(entry.path)), requestBadge(entry),
+        entry.idempotency_key ? code(entry.idempotency_key) : "–", time(entry.at)));
+    return [el("h1", {}, "API log"), table("API requests", heads, rows, "No API requests yet.")];
+  }
+  const requestBadge = (entry) => {
+    const text = entry.is_cut ? "cut" : String(entry.status || "…");
+    const notes = [entry.is_replay ? "replayed" : "", entry.fault ? `fault: ${entry.fault}` : ""].filter(Boolean).join(", ");
+    const tone = entry.is_cut || entry.status >= 500 ? "bad" : entry.status >= 400 ? "warn" : "good";
+    return el("span", {}, el("span", { class: `badge ${tone}` }, text), el("span", { class: "muted" }, notes ? ` ${notes}` : ""));
+  };
+
+  // Routing and refreshing
+
+  const ROUTES = [
+    [/^#\/payments\/(\w+)$/, (id) => control(`payment_intents/${id}`), drawPayment],
+    [/^#\/events\/(\w+)$/, async (id) => (await control(`events?id=${id}`)).data[0], drawEvent],
+    [/^#\/events$/, () => control("events"), drawEvents],
+    [/^#\/requests$/, () => control("requests"), drawRequests],
+    [/^/, payments, drawPayments],
+  ];
+
+  async function refresh() {
+    const hash = window.location.hash;
+    const [pattern, load, draw] = ROUTES.find(([known]) => known.test(hash));
+    try {
+      const data = await load(...(pattern.exec(hash) || []).slice(1));
+      const clock = await control("clock");
+      document.getElementById("clock").textContent = when(clock.now) + (clock.offset_seconds ? " (moved)" : "");
+      if (hash !== window.location.hash) return;
+      const key = hash + JSON.stringify(data);
+      if (key === drawn) return;
+      const open = [...main.querySelectorAll("details[open] summary")].map((node) => node.textContent);
+      main.replaceChildren(...draw(data).filter(Boolean));
+      for (const node of main.querySelectorAll("details")) node.open = open.includes(node.firstChild.textContent);
+      drawn = key;
+    } catch (error) {
+      say(`Cannot read the account: ${error.message}`);
+    }
+  }
+
+  function say(text) {
+    toast.textContent = text;
+    window.clearTimeout(say.timer);
+    say.timer = window.setTimeout(() => (toast.textContent = ""), 4000);
+  }
+
+  function mark() {
+    const section = (window.location.hash || "#/payments").split("/")[1];
+    for (const link of document.querySelectorAll("nav a")) {
+      if (link.hash === `#/${section}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  window.addEventListener("hashchange", () => {
+    mark();
+    refresh();
+  });
+  window.setInterval(() => document.visibilityState === "visible" && refresh(), EVERY_MS);
+  mark();
+  refresh();
+})();

@@ -1,0 +1,113 @@
+"""Which parameters each endpoint supports. A test proves every line against Stripe's own OpenAPI file."""
+
+from __future__ import annotations
+
+from .params import Boolean, Created, Field, Hash, Integer, ListOf, Metadata, OneOf, Params, Text
+
+EXPAND = ListOf(Text(), maximum=20)
+PAGE: dict[str, Field] = {
+    "limit": Integer(minimum=1, maximum=100),
+    "starting_after": Text(),
+    "ending_before": Text(),
+    "expand": EXPAND,
+}
+RETRIEVE = Params({"expand": EXPAND})
+
+ADDRESS: dict[str, Field] = {
+    name: Text(clearable=True) for name in ("city", "country", "line1", "line2", "postal_code", "state")
+}
+BILLING_DETAILS = Hash(
+    {
+        "address": Hash(ADDRESS, clearable=True),
+        "email": Text(clearable=True),
+        "name": Text(clearable=True),
+        "phone": Text(clearable=True),
+    }
+)
+AUTOMATIC_PAYMENT_METHODS = Hash(
+    {"enabled": Boolean(), "allow_redirects": OneOf(("always", "never"))}, required=("enabled",)
+)
+MANDATE_ONLINE = Hash({"ip_address": Text(), "user_agent": Text()}, required=("ip_address", "user_agent"))
+CUSTOMER_ACCEPTANCE = Hash({"type": OneOf(("online", "offline")), "online": MANDATE_ONLINE}, required=("type",))
+MANDATE_DATA = Hash(
+    {"customer_acceptance": CUSTOMER_ACCEPTANCE}, required=("customer_acceptance",), clearable=True
+)
+
+_INTENT: dict[str, Field] = {
+    "payment_method_types": ListOf(Text()),
+    "payment_method": Text(),
+    "receipt_email": Text(clearable=True),
+    "expand": EXPAND,
+}
+_INTENT_DATA: dict[str, Field] = _INTENT | {
+    "amount": Integer(),
+    "currency": Text(maximum=3),
+    "customer": Text(),
+    "description": Text(maximum=1000),
+    "metadata": Metadata(),
+    "statement_descriptor_suffix": Text(maximum=22),
+}
+_CONFIRM: dict[str, Field] = {
+    "error_on_requires_action": Boolean(),
+    "mandate_data": MANDATE_DATA,
+    "off_session": Boolean(),
+    "return_url": Text(),
+    "use_stripe_sdk": Boolean(),
+}
+
+INTENT_CREATE = Params(
+    _INTENT_DATA
+    | _CONFIRM
+    | {
+        "automatic_payment_methods": AUTOMATIC_PAYMENT_METHODS,
+        "capture_method": OneOf(("automatic", "automatic_async")),
+        "confirm": Boolean(),
+        "confirmation_method": OneOf(("automatic",)),
+        "metadata": Metadata(clearable=False),
+        "receipt_email": Text(),
+    },
+    required=("amount", "currency"),
+)
+INTENT_UPDATE = Params(_INTENT_DATA)
+INTENT_CONFIRM = Params(_INTENT | _CONFIRM | {"client_secret": Text()})
+INTENT_CANCEL = Params(
+    {
+        "cancellation_reason": OneOf(("duplicate", "fraudulent", "requested_by_customer", "abandoned")),
+        "expand": EXPAND,
+    }
+)
+INTENT_RETRIEVE = Params({"client_secret": Text(), "expand": EXPAND})
+INTENT_LIST = Params(PAGE | {"created": Created(), "customer": Text()})
+
+CHARGE_UPDATE = Params({"description": Text(maximum=40000), "metadata": Metadata(), "expand": EXPAND})
+CHARGE_LIST = Params(PAGE | {"created": Created(), "customer": Text(), "payment_intent": Text()})
+
+PAYMENT_METHOD_CREATE = Params(
+    {
+        "type": OneOf(("card",)),
+        "billing_details": BILLING_DETAILS,
+        "card": Hash(
+            {"number": Text(), "exp_month": Integer(), "exp_year": Integer(), "cvc": Text()},
+            required=("number", "exp_month", "exp_year"),
+        ),
+        "metadata": Metadata(clearable=False),
+        "expand": EXPAND,
+    },
+)
+
+CUSTOMER_DATA: dict[str, Field] = {
+    "address": Hash(ADDRESS, clearable=True),
+    "description": Text(clearable=True),
+    "email": Text(maximum=512, clearable=True),
+    "metadata": Metadata(),
+    "name": Text(maximum=256, clearable=True),
+    "phone": Text(maximum=20, clearable=True),
+    "expand": EXPAND,
+}
+CUSTOMER_WRITE = Params(CUSTOMER_DATA)
+CUSTOMER_LIST = Params(PAGE | {"created": Created(), "email": Text(maximum=512)})
+
+EVENT_LIST = Params(
+    PAGE
+    | {"created": Created(), "delivery_success": Boolean(), "type": Text(), "types": ListOf(Text(), maximum=20)}
+)

@@ -1,0 +1,66 @@
+"""Makes the database ready for `make demo`: one process for everything that needs Django, since each start costs."""
+
+import json
+import os
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from knox.models import AuthToken
+
+from ticketing import demo_catalogue
+from ticketing.models import User
+
+EMAIL = "staff@counterfoil.example"
+
+
+class Command(BaseCommand):
+    help = (
+        "Migrates, collects static files and fills the demonstration: two organisers, five events, a staff account "
+        "whose password is in DEMO_ADMIN_PASSWORD. Running it again changes no data. Refuses unless DEMO=on."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="last line of output: what was made, as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        password = os.environ.get("DEMO_ADMIN_PASSWORD", "")
+        if not settings.IS_DEMO:
+            raise CommandError("This fills a demonstration; set DEMO=on if that is what you want.")
+        if not password:
+            raise CommandError("Set DEMO_ADMIN_PASSWORD to the password the demo's staff account shall have.")
+        self._say("database: applying migrations")
+        call_command("migrate", verbosity=0, interactive=False)
+        self._say("pages: collecting static files")
+        call_command("collectstatic", verbosity=0, interactive=False)
+        self._say("demo data: organisers, events, staff")
+        events = demo_catalogue.fill(now=timezone.now())
+        staff = _staff(password)
+        AuthToken.objects.filter(user=staff).delete()
+        _row, token = AuthToken.objects.create(user=staff)
+        if options["json"]:
+            made = {
+                "admin": {"username": staff.email, "password": password},
+                "staff_token": token,
+                "events": [
+                    {"name": event.name, "slug": event.slug, "path": event.get_absolute_url()} for event in events
+                ],
+            }
+            self.stdout.write(json.dumps(made))
+        else:
+            self.stdout.write(f"{len(events)} events; sign in at /admin/ as {staff.email}")
+
+    def _say(self, text: str) -> None:
+        self.stderr.write(text)
+
+
+def _staff(password: str) -> User:
+    staff, is_new = User.objects.get_or_create(
+        email=EMAIL, defaults={"name": "Demo Staff", "is_staff": True, "is_superuser": True}
+    )
+    if is_new or not staff.check_password(password):
+        staff.set_password(password)
+        staff.save()
+    return staff
