@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
 
 from config import environment
 
@@ -61,12 +62,12 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
 
 def _going_live() -> Iterator[CheckMessage]:
     if not settings.STRIPE_SECRET_KEY:
-        yield Warning("STRIPE_SECRET_KEY is not set: only free products can be sold.", id="counterfoil.W001")
+        yield checks.Warning("STRIPE_SECRET_KEY is not set: only free products can be sold.", id="counterfoil.W001")
     if settings.EMAIL_BACKEND.endswith("filebased.EmailBackend"):
-        yield Warning(
+        yield checks.Warning(
             "No mail provider is set: e-mails are only written to files.",
             hint="Set RESEND_API_KEY or EMAIL_URL.",
             id="counterfoil.W002",
         )
     if settings.IS_DEMO:
-        yield Warning("DEMO=on: this is a demonstration, not a shop.", id="counterfoil.W003")
+        yield checks.Warning("DEMO=on: this is a demonstration, not a shop.", id="counterfoil.W003")

@@ -34,7 +34,7 @@ def hide_secrets(logger: Any, method: str, line: MutableMapping[str, Any]) -> Mu
     return line
 
 
-_SHARED = [
+_SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,

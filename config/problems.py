@@ -15,7 +15,9 @@ logger = structlog.get_logger(__name__)
 class Problem(exceptions.APIException):
     """An answer other than success: raise it from a view with its status, code, message and further fields."""
 
-    def __init__(self, status_code: int, code: str, message: Any, *, headers: dict[str, str] | None = None, **more: Any):
+    def __init__(
+        self, status_code: int, code: str, message: Any, *, headers: dict[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(detail=str(message), code=code)
         self.status_code = status_code
         self.headers = headers or {}

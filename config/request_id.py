@@ -36,7 +36,11 @@ class RequestIdMiddleware:
             duration_ms = round((time.monotonic() - began) * 1000, 1)
             # Without the query string: it may hold an order's secret. Secrets inside paths are hidden by config.logs.
             logger.info(
-                "request", method=request.method, path=request.path, status=response.status_code, duration_ms=duration_ms
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status_code,
+                duration_ms=duration_ms,
             )
         return response
 

@@ -140,7 +140,6 @@ if _is_web:  # few connections: more of them than cores make a hot quota row slo
         "min_size": 1,
         "max_size": read(env.int, "DATABASE_POOL_SIZE", 8),
         "timeout": 5,
-        "open": False,
     }
 
 # --- Celery: nudges only, no correctness (docs/decisions/0003) -----------------------------------------------------------

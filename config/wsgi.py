@@ -6,6 +6,6 @@ import os
 os.environ.setdefault("COUNTERFOIL_PROCESS", "web")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.wsgi import get_wsgi_application  # noqa: E402 - the two settings above must come first
+from django.core.wsgi import get_wsgi_application
 
 application = get_wsgi_application()

@@ -17,7 +17,7 @@ from monitoring import heartbeats
 
 logger = structlog.get_logger(__name__)
 
-LOOK_EVERY_SECONDS = 3.0
+LOOK_EVERY_SECONDS = 1.5
 _stop = threading.Event()
 
 

@@ -73,7 +73,7 @@ def start(reservation_id: uuid.UUID, *, email: str, name: str) -> Checkout:
     try:
         intent = open_payment(payment)
     except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured) as error:
-        logger.error("payment could not be opened", order=order.code, payment=payment.pk, error=str(error))
+        logger.warning("payment could not be opened", order=order.code, payment=payment.pk, error=str(error))
         raise PaymentUnavailable(order) from error
     except stripe_gateway.StripeRefused as error:
         logger.critical("payment refused by stripe", order=order.code, payment=payment.pk, error=str(error))
@@ -166,5 +166,3 @@ def _parameters(order: Order, attempt: int) -> dict[str, Any]:
 def order_of(reservation_id: uuid.UUID) -> Order | None:
     """The order placed from this reservation, if any: decides which step the checkout page shows."""
     return Order.objects.select_related("event__organiser").filter(reservation_id=reservation_id).first()
-
-

@@ -78,7 +78,11 @@ def _cancelled_at_stripe(payment: Payment) -> Intent:
             return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=f"cancel:{payment.idempotency_key}")
         except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
             return stripe_gateway.retrieve_payment_intent(intent_id)
-    except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeRefused, stripe_gateway.StripeMisconfigured) as error:
+    except (
+        stripe_gateway.StripeUnavailable,
+        stripe_gateway.StripeRefused,
+        stripe_gateway.StripeMisconfigured,
+    ) as error:
         logger.warning("cancelling not certain, seats stay kept", payment=payment.pk, error=str(error))
         raise CannotTell from error
 

@@ -6,7 +6,9 @@ class DetailsForm(forms.Form):
     """Who buys: the tickets are made out to the name and mailed to the address."""
 
     name = forms.CharField(
-        label=_("Name"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name", "autocapitalize": "words"})
+        label=_("Name"),
+        max_length=150,
+        widget=forms.TextInput(attrs={"autocomplete": "name", "autocapitalize": "words"}),
     )
     email = forms.EmailField(
         label=_("E-mail address"),

@@ -15,7 +15,7 @@ from payments.models import WebhookEvent
 logger = structlog.get_logger(__name__)
 
 # A nudged event is normally done within milliseconds; the sweep leaves it alone for this long.
-PATIENCE = timedelta(seconds=3)
+PATIENCE = timedelta(seconds=2)
 LEASE = timedelta(seconds=30)
 # Three tries within a minute, then slower for a day (FEATURES P8).
 WAITS = [timedelta(seconds=s) for s in (5, 20, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600)]

@@ -45,7 +45,9 @@ class HeldLine:
 
     @property
     def total(self) -> Money:
-        return Money(self.unit_price.amount_minor * self.quantity - self.discount.amount_minor, self.unit_price.currency)
+        return Money(
+            self.unit_price.amount_minor * self.quantity - self.discount.amount_minor, self.unit_price.currency
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class LimitExceeded(Exception):
 
 
 class KeyReused(Exception):
-    """This Idempotency-Key was used for another request."""
+    """The Idempotency-Key was used for another request."""
 
 
 class InvalidLines(Exception):
@@ -124,7 +126,9 @@ class NotReleasable(Exception):
         self.status = status
 
 
-def reserve(event_slug: str, *, lines: Sequence[Wanted], key: str | None = None, buyer_key: str = "") -> tuple[Hold, bool]:
+def reserve(
+    event_slug: str, *, lines: Sequence[Wanted], key: str | None = None, buyer_key: str = ""
+) -> tuple[Hold, bool]:
     """Takes all of `lines` or nothing; the hold, and whether `key` had been granted it before.
 
     Raises SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidLines, UnknownEvent.
@@ -136,25 +140,28 @@ def reserve(event_slug: str, *, lines: Sequence[Wanted], key: str | None = None,
         if answer["result"] != "retry":
             break
         time.sleep(0.002 * attempt)
+    if answer["result"] not in {"granted", "replayed"}:
+        raise _refusal(answer, merged)
+    return _hold(answer["reservation"]), answer["result"] == "replayed"
+
+
+def _refusal(answer: dict[str, Any], lines: list[Wanted]) -> Exception:
     match answer["result"]:
-        case "granted" | "replayed":
-            return _hold(answer["reservation"]), answer["result"] == "replayed"
         case "sold_out":
-            raise SoldOut(answer["lines"])
+            return SoldOut(answer["lines"])
         case "retry":  # still being given back by others: from this buyer's place it is taken
-            raise SoldOut([_nothing_left(line) for line in merged])
+            return SoldOut([_nothing_left(line) for line in lines])
         case "not_on_sale":
-            raise NotOnSale(answer["lines"])
+            return NotOnSale(answer["lines"])
         case "limit_exceeded":
-            raise LimitExceeded(answer["lines"])
-        case "key_reused":
-            raise KeyReused
+            return LimitExceeded(answer["lines"])
         case "invalid":
-            raise InvalidLines(answer["mistakes"])
+            return InvalidLines(answer["mistakes"])
+        case "key_reused":
+            return KeyReused()
         case "unknown_event":
-            raise UnknownEvent
-        case other:
-            raise AssertionError(f"reservations_reserve answered {other}")
+            return UnknownEvent()
+    return AssertionError(f"reservations_reserve answered {answer['result']}")
 
 
 def look_up(reservation_id: uuid.UUID) -> Hold | None:
@@ -194,9 +201,7 @@ def release(reservation_id: uuid.UUID, *, by: str = "buyer") -> bool:
     Raises NotReleasable when the reservation was ordered or confirmed meanwhile.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT status FROM reservations_reservation WHERE id = %s FOR NO KEY UPDATE", [reservation_id]
-        )
+        cursor.execute("SELECT status FROM reservations_reservation WHERE id = %s FOR NO KEY UPDATE", [reservation_id])
         row = cursor.fetchone()
         if row is None:
             return False
@@ -211,7 +216,9 @@ def release(reservation_id: uuid.UUID, *, by: str = "buyer") -> bool:
 def end_ordered(reservation_id: uuid.UUID, *, to: str, by: str, why: str) -> None:
     """Gives back what an ORDERED reservation holds; its row must be locked, and its order be closed in the same commit."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT reservations_end(ARRAY[%s]::uuid[], 'ORDERED', %s, %s, %s)", [reservation_id, to, by, why])
+        cursor.execute(
+            "SELECT reservations_end(ARRAY[%s]::uuid[], 'ORDERED', %s, %s, %s)", [reservation_id, to, by, why]
+        )
 
 
 def release_expired(*, batch: int | None = None, at_most: int = 1_000_000) -> int:

@@ -24,7 +24,9 @@ def lock(order_id: int) -> Order:
     """The order, with its reservation and itself locked in that order. Only inside a transaction."""
     reservation_id = Order.objects.values_list("reservation_id", flat=True).get(pk=order_id)
     Reservation.objects.select_for_update(of=("self",)).get(pk=reservation_id)
-    return Order.objects.select_for_update(of=("self",)).select_related("reservation", "event__organiser").get(pk=order_id)
+    return (
+        Order.objects.select_for_update(of=("self",)).select_related("reservation", "event__organiser").get(pk=order_id)
+    )
 
 
 def confirm(order: Order, *, by: str, why: str) -> None:
@@ -42,7 +44,9 @@ def confirm(order: Order, *, by: str, why: str) -> None:
     order.lines.update(is_sold=True)
     failpoint("in_settle_3")
     claimed = Counter[int]()
-    for quota_id, quantity in Claim.objects.filter(line__reservation=order.reservation).values_list("quota_id", "quantity"):
+    for quota_id, quantity in Claim.objects.filter(line__reservation=order.reservation).values_list(
+        "quota_id", "quantity"
+    ):
         claimed[quota_id] += quantity
     quotas.move_stock({quota: quotas.Move(held=-n, sold=n) for quota, n in claimed.items()})
 

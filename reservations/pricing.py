@@ -17,5 +17,6 @@ def unit_prices(line: ReservationLine) -> list[UnitPrice]:
     """The line's price, unit by unit; a discount that does not divide evenly goes to the first units, a minor unit each."""
     share, remainder = divmod(line.discount_minor, line.quantity)
     return [
-        UnitPrice(line.unit_price_minor, share + (1 if position < remainder else 0)) for position in range(line.quantity)
+        UnitPrice(line.unit_price_minor, share + (1 if position < remainder else 0))
+        for position in range(line.quantity)
     ]

@@ -24,7 +24,8 @@ class WantedLineSerializer(serializers.Serializer):
 
 class ReservationRequestSerializer(serializers.Serializer):
     event = serializers.CharField(max_length=80)
-    lines = WantedLineSerializer(many=True, allow_empty=False, max_length=50)
+    # many=True makes a ListSerializer, whose max_length the stubs do not know of.
+    lines = WantedLineSerializer(many=True, allow_empty=False, max_length=50)  # type: ignore[call-arg]
     promo_code = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=40)
 
     def validate_promo_code(self, code: str | None) -> str | None:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_safe, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from config.dates import clock_time
 from config.money import Money
@@ -65,7 +65,9 @@ def hold(request: HttpRequest, slug: str) -> HttpResponse:
     """The choice on the event page: takes the hold and goes on to the basket, or shows the page again with the reason."""
     event = _published(slug)
     if not is_same_origin(request):
-        return _event_page(request, event, errors=[_("The form came from another site. Please try again here.")], status=403)
+        return _event_page(
+            request, event, errors=[_("The form came from another site. Please try again here.")], status=403
+        )
     try:
         wanted = _chosen(request.POST)
     except ValueError:

@@ -137,9 +137,7 @@ SHOWS = (
         hour=12,
         hours=24 * 30,
         quotas={"Edition": 50},
-        tiers=(
-            Tier("Numbered print", 6500, ("Edition",), "One per person.", kind=Product.Kind.DROP, max_per_order=1),
-        ),
+        tiers=(Tier("Numbered print", 6500, ("Edition",), "One per person.", kind=Product.Kind.DROP, max_per_order=1),),
         hold_window_minutes=5,
     ),
 )

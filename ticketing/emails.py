@@ -74,9 +74,7 @@ def send_again(email: OutgoingEmail, *, by: str) -> None:
 
 
 def _take(email_id: int) -> OutgoingEmail | None:
-    due = OutgoingEmail.objects.filter(
-        pk=email_id, status=OutgoingEmail.Status.PENDING, next_attempt_at__lte=Now()
-    )
+    due = OutgoingEmail.objects.filter(pk=email_id, status=OutgoingEmail.Status.PENDING, next_attempt_at__lte=Now())
     taken = due.update(next_attempt_at=Now() + LEASE, attempts=F("attempts") + 1)
     return OutgoingEmail.objects.get(pk=email_id) if taken else None
 
@@ -104,7 +102,9 @@ def _message_id(email: OutgoingEmail) -> str:
 
 def _put_off(email: OutgoingEmail, error: Exception) -> None:
     reason = f"{type(error).__name__}: {error}"[:250]
-    logger.warning("e-mail not sent", email=email.pk, kind=email.kind, attempts=email.attempts, error=type(error).__name__)
+    logger.warning(
+        "e-mail not sent", email=email.pk, kind=email.kind, attempts=email.attempts, error=type(error).__name__
+    )
     if email.attempts > len(WAITS):
         move(email, OutgoingEmail.Status.DEAD, by="email", why="given up", last_error=reason)
         logger.error("e-mail given up", email=email.pk, kind=email.kind, reference=email.reference)

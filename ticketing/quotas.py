@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """Changes to one quota's counters; a sale is `Move(held=-n, sold=+n)`."""
 
     held: int = 0
     sold: int = 0
+
 
 def move_stock(moves: Mapping[int, Move]) -> None:
     """Applies `moves` (by quota id), locking the quotas in id order. Runs inside the caller's transaction.
@@ -27,6 +29,7 @@ def move_stock(moves: Mapping[int, Move]) -> None:
             "SELECT ticketing_move_stock(%s::bigint[], %s::int[], %s::int[])",
             [ids, [moves[quota].held for quota in ids], [moves[quota].sold for quota in ids]],
         )
+
 
 def lowest_capacity(quota_id: int) -> int:
     """What the capacity can be lowered to: the units held and sold right now."""

@@ -10,7 +10,9 @@ from ticketing.qr_codes import qr_svg, qr_text
 
 def ticket(request: HttpRequest, secret: str) -> HttpResponse:
     """`/tickets/{secret}/`: whoever has the address has the ticket."""
-    found = get_object_or_404(Ticket.objects.select_related("event__organiser", "product", "slot__event"), secret=secret)
+    found = get_object_or_404(
+        Ticket.objects.select_related("event__organiser", "product", "slot__event"), secret=secret
+    )
     zone = found.event.time_zone
     shown = {
         "serial": found.serial,

@@ -71,8 +71,15 @@ def run(argv: list[str], what: str, *, log: Path, env: dict[str, str] | None = N
     teller.start()
     try:
         with log.open("ab") as output:
+            # It keeps our lock (see `prepare`), should we be killed and it go on writing.
             done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, check=False
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                close_fds=False,
+                check=False,
             )
     finally:
         over.set()
@@ -113,10 +120,8 @@ def use_new_enough_python() -> None:
     for minor in (13, 12, 11, 14):
         found = shutil.which(f"python3.{minor}")
         if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
-            os.execv(found, [found, os.path.abspath(__file__), *sys.argv[1:]])
-    raise Stop(
-        "Python 3.11 or newer is needed (on Debian or Ubuntu: apt-get install python3.11 python3.11-venv)."
-    )
+            os.execv(found, [found, __file__, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+    raise Stop("Python 3.11 or newer is needed (on Debian or Ubuntu: apt-get install python3.11 python3.11-venv).")
 
 
 def answers(code: str) -> bool:
@@ -137,17 +142,11 @@ def make_venv() -> None:
     makers = (venv_maker, virtualenv_maker, uv_maker) if can_make_venv() else (virtualenv_maker, uv_maker)
     for maker in makers:
         argv = maker()
-        if (
-            argv
-            and subprocess.run(argv, capture_output=True, check=False).returncode == 0
-            and answers("import pip")
-        ):
+        if argv and subprocess.run(argv, capture_output=True, check=False).returncode == 0 and answers("import pip"):
             return
         shutil.rmtree(VENV, ignore_errors=True)
     version = f"python3.{sys.version_info.minor}-venv"
-    raise Stop(
-        f"Python cannot make virtual environments here. Install {version} (apt-get install {version})."
-    )
+    raise Stop(f"Python cannot make virtual environments here. Install {version} (apt-get install {version}).")
 
 
 def venv_maker() -> list[str] | None:
@@ -182,9 +181,7 @@ def apt_install(packages: list[str]) -> bool:
     log = ROOT / "var" / "log" / "apt.log"
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     say(f"installing {' '.join(packages)} with apt-get")
-    run(
-        [*apt, "update"], "package lists", log=log
-    )  # may fail for one broken source; the installation decides
+    run([*apt, "update"], "package lists", log=log)  # may fail for one broken source; the installation decides
     if run([*apt, "install", "--no-install-recommends", *packages], "packages", log=log):
         return True
     print(log_tail(log), file=sys.stderr)
@@ -214,8 +211,7 @@ def install(lock: str, *options: str) -> None:
     if not run([*pip, "--require-hashes", *options, "-r", str(path)], lock, log=LOG, env=env):
         UNFINISHED.unlink()  # pip ended by itself: what it wrote is whole
         raise Stop(
-            f"pip could not install {lock} (whole log: {LOG}). Run the same command again to continue.\n"
-            f"{log_tail(LOG)}"
+            f"pip could not install {lock} (whole log: {LOG}). Run the same command again to continue.\n{log_tail(LOG)}"
         )
     UNFINISHED.unlink()
     stamp.write_text(digest)
@@ -242,8 +238,7 @@ def ensure_browser() -> None:
     # Without any font a page has boxes where its text should be.
     if not apt_install(["chromium", "fonts-dejavu-core"]) or not find_browser():
         raise Stop(
-            "The browser tests need Chromium: install it (apt-get install chromium), "
-            "or set CHROMIUM to its path."
+            "The browser tests need Chromium: install it (apt-get install chromium), or set CHROMIUM to its path."
         )
 
 
@@ -261,6 +256,7 @@ def prepare(mode: str) -> None:
     use_new_enough_python()
     # Two of these at once (make demo in one terminal, make test in another) take turns.
     folder = os.open(ROOT, os.O_RDONLY)
+    os.set_inheritable(folder, True)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -104,9 +104,7 @@ def reset(var: VarFolder) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.local.control", description="Steer a running demo."
-    )
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.control", description="Steer a running demo.")
     parser.add_argument("action", choices=("status", "stop", "start", "restart", "reset"))
     parser.add_argument("role", nargs="?", help="postgres, redis, stripe, web, worker, beat or mailbox")
     parser.add_argument("--var", type=Path, default=ROOT / "var", help="the demo's folder (default: var)")

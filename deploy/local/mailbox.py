@@ -21,9 +21,7 @@ from deploy.local import mailbox_pages as pages
 # The backend ends each message with a line of 79 dashes and may put several into one file.
 SEPARATOR = re.compile(rb"^-{79}\r?\n?", re.MULTILINE)
 HOSTS = ("127.0.0.1", "localhost")
-ISOLATED = (
-    "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; "
-)
+ISOLATED = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; "
 ISOLATED += "img-src 'self' data:; base-uri 'none'; form-action 'none'"
 
 
@@ -42,11 +40,13 @@ class Letter:
             return "(unreadable)"
 
     @property
-    def sort_key(self) -> tuple[float, str]:
+    def sort_key(self) -> tuple[float, float, str]:
+        """By its date, which knows only seconds, then by the file's."""
         try:
-            return parsedate_to_datetime(self.header("Date")).timestamp(), self.key
+            dated_at = parsedate_to_datetime(self.header("Date")).timestamp()
         except (ValueError, TypeError, OverflowError):
-            return self.written_at, self.key
+            dated_at = self.written_at
+        return dated_at, self.written_at, self.key
 
     def body(self, kind: str) -> str:
         part = self.message.get_body((kind,))
@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.letter(letter, steps[2:])
         return self.page(pages.missing_page(), HTTPStatus.NOT_FOUND)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the library's name
 
     def letter(self, letter: Letter, rest: list[str]) -> None:
         if not rest:
@@ -182,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Silence: links in e-mails carry secrets."""
 
 

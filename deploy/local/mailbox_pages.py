@@ -38,7 +38,8 @@ ul.files a { display: block; padding: .5rem 1rem }
   border-radius: .5rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 0 1rem }
 dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
-iframe { width: 100%; height: 70vh; border: 1px solid var(--line); border-radius: .5rem; background: #fff;
+iframe { width: 100%; height: 70vh; margin-top: 1rem;
+  border: 1px solid var(--line); border-radius: .5rem; background: #fff;
   color-scheme: light }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; padding: 1rem; margin: 0 }
@@ -64,7 +65,7 @@ def _fingerprint(text: str) -> str:
 
 
 POLICY = (
-    f"default-src 'none'; style-src {_fingerprint(STYLE)}; script-src {_fingerprint(SCRIPT)}; "
+    f"default-src 'none'; img-src data:; style-src {_fingerprint(STYLE)}; script-src {_fingerprint(SCRIPT)}; "
     "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -78,11 +79,15 @@ def _page(title: str, body: str, script: str = "") -> str:
     )
 
 
+def _when(letter: Letter) -> str:
+    return letter.header("Date").replace(" -0000", " UTC").replace(" +0000", " UTC")
+
+
 def list_page(letters: list[Letter]) -> str:
     rows = "".join(
         f'<li><a href="/messages/{letter.key}/"><span>{escape(letter.header("To"))}</span>'
         f'<span class="subject">{escape(letter.header("Subject"))}</span>'
-        f'<span class="soft">{escape(letter.header("Date").removesuffix(" +0000"))}</span></a></li>'
+        f'<span class="soft">{escape(_when(letter))}</span></a></li>'
         for letter in letters
     )
     empty = '<p class="empty soft">No e-mail yet. What the shop sends appears here by itself.</p>'
@@ -109,9 +114,7 @@ def letter_page(letter: Letter) -> str:
     sections = [f"<h2>Attachments</h2><ul class='files'>{files}</ul>" if files else ""]
     if letter.body("html"):
         sandbox = "allow-popups allow-popups-to-escape-sandbox"
-        sections.append(
-            f'<iframe sandbox="{sandbox}" src="/messages/{letter.key}/html" title="E-mail"></iframe>'
-        )
+        sections.append(f'<iframe sandbox="{sandbox}" src="/messages/{letter.key}/html" title="E-mail"></iframe>')
     if letter.body("plain"):
         sections.append(f"<h2>Text</h2><pre>{escape(letter.body('plain'))}</pre>")
     return _page(

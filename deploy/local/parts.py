@@ -113,9 +113,7 @@ def build_parts(plan: Plan) -> dict[str, Part]:
         _command_part(plan, "web", "Web", commands["web"], lambda: get(plan.base_url + "/livez/")[0] == 200),
         _command_part(plan, "worker", "Worker", commands["worker"], lambda: True),
         _command_part(plan, "beat", "Beat", commands["beat"], lambda: True),
-        _command_part(
-            plan, "mailbox", "Mailbox", commands["mailbox"], lambda: get(plan.mailbox_url)[0] == 200
-        ),
+        _command_part(plan, "mailbox", "Mailbox", commands["mailbox"], lambda: get(plan.mailbox_url)[0] == 200),
     ]
     by_role = {part.role: part for part in parts}
     if "worker" in by_role:
@@ -136,9 +134,7 @@ def _command_part(plan: Plan, role: str, title: str, argv: list[str], is_ready: 
     log = plan.var.log(role)
 
     def start() -> processes.Child:
-        env = {"stripe": plan.stripe_env, "mailbox": plan.common_env}.get(
-            role, lambda: plan.product_env(role)
-        )()
+        env = {"stripe": plan.stripe_env, "mailbox": plan.common_env}.get(role, lambda: plan.product_env(role))()
         with log.open("ab") as output:
             return processes.spawn(argv, output=output.fileno(), env=env, cwd=ROOT)
 

@@ -188,7 +188,5 @@ def make_plan(var: VarFolder, web_port: int, caller: Mapping[str, str] = os.envi
             var.path / "postgres", durable=True, port=plan.ports["postgres"], log_file=var.log("postgres")
         )
     if "redis" not in plan.external:
-        plan.services["redis"] = EmbeddedValkey(
-            var.path / "redis", port=plan.ports["redis"], log_file=var.log("redis")
-        )
+        plan.services["redis"] = EmbeddedValkey(var.path / "redis", port=plan.ports["redis"], log_file=var.log("redis"))
     return plan

@@ -57,13 +57,13 @@ def process_row(pid: int) -> Row | None:
 def process_table() -> list[Row]:
     if sys.platform != "linux":
         return _ps_rows()
-    rows = (process_row(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    rows = (process_row(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [row for row in rows if row is not None]
 
 
 def _ps_rows() -> list[Row]:
     """Systems without /proc: process groups stand in for sessions."""
-    listing = subprocess.run(["ps", "-axo", "pid=,pgid=,state=,lstart="], capture_output=True, text=True)
+    listing = subprocess.run(["ps", "-axo", "pid=,pgid=,state=,lstart="], capture_output=True, text=True, check=True)
     split = (line.split(maxsplit=3) for line in listing.stdout.splitlines())
     return [Row(int(pid), int(group), start, state.startswith("Z")) for pid, group, state, start in split]
 

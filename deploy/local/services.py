@@ -220,11 +220,7 @@ class EmbeddedPostgres(EmbeddedService):
             "timezone": "UTC",
             "log_timezone": "UTC",
             "jit": "off",
-            **(
-                {}
-                if self.durable
-                else dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
-            ),
+            **({} if self.durable else dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")),
             **self.options,
         }
         argv: list[str | Path] = [binaries / "postgres", "-D", self.cluster]
@@ -305,7 +301,9 @@ class EmbeddedPostgres(EmbeddedService):
         if processes.identify(pid) is None:
             return None
         if sys.platform != "linux":
-            command = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+            command = subprocess.run(
+                ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+            )
             return pid if str(self.cluster) in command.stdout else None
         with contextlib.suppress(OSError):
             return pid if Path(f"/proc/{pid}/cwd").resolve() == self.cluster.resolve() else None

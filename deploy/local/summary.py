@@ -53,9 +53,7 @@ def show(screen: Screen, plan: Plan, filled: dict[str, Any]) -> None:
     ]
     screen.table("Open in a browser", links)
     admin = filled.get("admin", {})
-    screen.table(
-        "Staff login", [("user", admin.get("username", "?")), ("password", admin.get("password", "?"))]
-    )
+    screen.table("Staff login", [("user", admin.get("username", "?")), ("password", admin.get("password", "?"))])
     screen.table("Test cards (any future date, any CVC)", TEST_CARDS)
     screen.table(
         "Good to know",

@@ -28,7 +28,7 @@ from deploy.local.var_folder import DemoIsRunning, VarFolder
 
 READY_SECONDS = 90.0
 FILL_SECONDS = 300.0
-ALL_WELL_SECONDS = 6.0  # workers report their first heartbeat a moment after the web answers
+ALL_WELL_SECONDS = 3.0  # the first heartbeats may take longer; sales do not wait for them
 PULSE_SECONDS = 0.25
 
 
@@ -139,9 +139,7 @@ class Supervisor:
     def plan_filler(self, answer: int, progress: int) -> Part:
         def start() -> processes.Child:
             env = self.plan.product_env("command")
-            return processes.spawn(
-                self.plan.demo_data_command(), output=answer, errors=progress, env=env, cwd=ROOT
-            )
+            return processes.spawn(self.plan.demo_data_command(), output=answer, errors=progress, env=env, cwd=ROOT)
 
         return Part("demo_data", "Demo data", self.plan.var.log("demo_data"), start, lambda: True)
 
@@ -175,7 +173,7 @@ class Supervisor:
                 raise StartFailed(f"{url} answers {status or 'nothing'}", self.parts["web"].tail(12))
             self.interrupts.pause(0.2)
         failing = [name for name, check in report.get("checks", {}).items() if not check.get("ok")]
-        self.screen.done("Ready to sell" + (f" (not yet well: {', '.join(failing)})" if failing else ""))
+        self.screen.done("Ready to sell" + (f" (warming up: {', '.join(failing)})" if failing else ""))
 
     def announce(self, *, as_json: bool) -> None:
         self.write_demo_json()
@@ -310,9 +308,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--var", type=Path, default=ROOT / "var", help="folder for all data (var)")
     parser.add_argument("--reset", action="store_true", help="erase the demo's data first")
     parser.add_argument("--no-colour", "--no-color", action="store_true", help="plain text")
-    parser.add_argument(
-        "--json", action="store_true", help="when ready, print demo.json as one line on stdout"
-    )
+    parser.add_argument("--json", action="store_true", help="when ready, print demo.json as one line on stdout")
     return parser.parse_args(arguments)
 
 

@@ -114,7 +114,6 @@ def give_to_owner(folder: Path, owner: Identity) -> None:
     """Hand a data folder made under another identity to this one."""
     if owner.file_owner is None or folder.stat().st_uid == owner.file_owner:
         return
-    for root, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            os.lchown(os.path.join(root, name), owner.file_owner, owner.file_owner)
+    for path in folder.rglob("*"):
+        os.lchown(path, owner.file_owner, owner.file_owner)
     os.lchown(folder, owner.file_owner, owner.file_owner)  # last: it marks the work as done

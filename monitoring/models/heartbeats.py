@@ -6,7 +6,9 @@ from django.utils.translation import gettext_lazy as _
 class Heartbeat(models.Model):
     """When a part of the office last showed a sign of life, by the database's clock."""
 
-    part = models.CharField(_("part"), max_length=40, primary_key=True)  # "beat": schedule, broker and a worker, all three
+    part = models.CharField(
+        _("part"), max_length=40, primary_key=True
+    )  # "beat": schedule, broker and a worker, all three
     at = models.DateTimeField(_("at"), db_default=Now())
 
     class Meta:

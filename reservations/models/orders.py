@@ -52,7 +52,10 @@ class Order(models.Model):
     total_minor = models.PositiveBigIntegerField(_("total in minor units"))
     currency = models.CharField(_("currency"), max_length=3)
     needs_review = models.CharField(
-        _("needs review"), max_length=250, blank=True, help_text=_("Why a person must look at it; empty: nothing to do.")
+        _("needs review"),
+        max_length=250,
+        blank=True,
+        help_text=_("Why a person must look at it; empty: nothing to do."),
     )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     paid_at = models.DateTimeField(_("paid at"), null=True, blank=True)
@@ -64,7 +67,9 @@ class Order(models.Model):
         ordering = ["-id"]
         constraints = [
             status_is_known("order", OrderStatus),
-            models.CheckConstraint(condition=~Q(status="PAID") | Q(paid_at__isnull=False), name="order_paid_has_its_time"),
+            models.CheckConstraint(
+                condition=~Q(status="PAID") | Q(paid_at__isnull=False), name="order_paid_has_its_time"
+            ),
         ]
         indexes = [
             models.Index(fields=["email"], name="order_by_email"),

@@ -51,7 +51,9 @@ class Reservation(models.Model):
         constraints = [status_is_known("reservation", ReservationStatus)]
         indexes = [
             # Which holds of this event can be taken back? Asked whenever a quota looks full.
-            models.Index(fields=["event", "expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_of_event"),
+            models.Index(
+                fields=["event", "expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_of_event"
+            ),
             # The sweep's question, over all events.
             models.Index(fields=["expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_expiry"),
             # The question of payments.expiry.

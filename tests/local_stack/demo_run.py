@@ -96,9 +96,7 @@ class DemoRun:
 
     def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "deploy.local.control", "--var", str(self.var), *arguments]
-        return subprocess.run(
-            argv, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=False
-        )
+        return subprocess.run(argv, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=False)
 
     def kill(self, number: signal.Signals) -> int:
         assert self.process is not None

@@ -66,17 +66,13 @@ def test_half_written_and_strange_files_are_no_obstacle(mailbox: str, tmp_path: 
     (whole,) = tmp_path.glob("*.log")
     (tmp_path / "half.log").write_bytes(whole.read_bytes()[:200])
     (tmp_path / "empty.log").touch()
-    (tmp_path / "odd.log").write_bytes(
-        b"Subject: \xff\xfe odd\nDate: never\n\n\xff" + b"\n" + b"-" * 79 + b"\n"
-    )
+    (tmp_path / "odd.log").write_bytes(b"Subject: \xff\xfe odd\nDate: never\n\n\xff" + b"\n" + b"-" * 79 + b"\n")
     letters = json.loads(fetch(mailbox + "/messages.json")[0])["messages"]
     assert len(letters) == 2
     assert "Whole" in fetch(mailbox + "/")[0]
 
 
-@pytest.mark.parametrize(
-    "path", ["/messages/..%2f..%2fetc%2fpasswd.0/", "/messages/nothing.0/", "/elsewhere"]
-)
+@pytest.mark.parametrize("path", ["/messages/..%2f..%2fetc%2fpasswd.0/", "/messages/nothing.0/", "/elsewhere"])
 def test_unknown_addresses_are_404(mailbox: str, path: str) -> None:
     with pytest.raises(HTTPError, match="404"):
         fetch(mailbox + path)

@@ -66,9 +66,7 @@ def test_postgres_wants_its_password_and_its_application_user_is_no_superuser(
     postgres: EmbeddedPostgres,
 ) -> None:
     with psycopg.connect(postgres.url) as connection:
-        found = connection.execute(
-            "SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user"
-        ).fetchone()
+        found = connection.execute("SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user").fetchone()
     assert found == (False, True)
     assert stat.S_IMODE((postgres.data_dir / "password").stat().st_mode) == 0o600
     with pytest.raises(psycopg.OperationalError, match="password"):

@@ -58,9 +58,7 @@ def test_a_demo_tells_where_it_is_and_keeps_its_parts_running(demo: DemoRun) -> 
     assert demo.control("reset").returncode == 1
 
     os.kill(facts["pids"]["web"], signal.SIGKILL)
-    eventually(
-        "the web is back under a new pid", lambda: demo.facts()["pids"]["web"] != facts["pids"]["web"], 30
-    )
+    eventually("the web is back under a new pid", lambda: demo.facts()["pids"]["web"] != facts["pids"]["web"], 30)
     eventually("it has a new pid", lambda: demo.facts()["pids"]["web"], 60)
     eventually("and answers on the same port", lambda: demo.answers("/livez/"), 60)
 

@@ -8,10 +8,16 @@ from pathlib import Path
 
 from playwright.sync_api import FrameLocator, Page
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 ELEMENT_FRAME = 'iframe[title="Secure payment input frame"]'
 CHALLENGE_FRAME = 'iframe[title="3D Secure"]'
 

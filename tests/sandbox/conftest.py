@@ -13,10 +13,7 @@ from .clients import client
 from .contract import Contract
 from .host_page import HostPage
 from .receiver import Receiver
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "browser: drives the machine's Chromium")
-
+from .wire import Wire
 
 WEBHOOK_SECRET = "whsec_of_the_tests"
 
@@ -54,6 +51,11 @@ def api(sandbox: SandboxProcess, contract: Contract) -> stripe.StripeClient:
 @pytest.fixture
 def lenient(sandbox: SandboxProcess, contract: Contract) -> stripe.StripeClient:
     return client(sandbox, contract, is_lenient=True)
+
+
+@pytest.fixture
+def wire(sandbox: SandboxProcess) -> Wire:
+    return Wire(sandbox)
 
 
 @pytest.fixture(scope="session")

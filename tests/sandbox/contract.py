@@ -93,9 +93,7 @@ class Contract:
             raise ContractError(f"{where}: " + "; ".join(wrong[:8]))
 
     def _errors(self, schema: Schema, value: Any) -> Iterator[Any]:
-        validator = Draft202012Validator(
-            schema, registry=self._registry, _resolver=self._registry.resolver(ROOT_URI)
-        )
+        validator = Draft202012Validator(schema, registry=self._registry, _resolver=self._registry.resolver(ROOT_URI))
         return iter(validator.iter_errors(value))
 
     def _follow(self, schema: Schema) -> Schema:

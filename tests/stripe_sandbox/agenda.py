@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from .confirmation import JOBS, finish_debit
@@ -23,10 +24,8 @@ class Agenda:
         while True:
             self._wake.clear()
             self.do_what_is_due()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_EVERY_SECONDS)
-            except TimeoutError:
-                pass
 
     def do_what_is_due(self) -> None:
         state = self._sandbox.state

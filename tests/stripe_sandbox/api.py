@@ -39,7 +39,7 @@ class Api:
         self._sandbox = sandbox
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and request.path.startswith("/v1/"):
             return web.Response(status=204, headers=CORS)
         entry = self._log(request)
         fault = self._sandbox.faults.take(request.method, request.path)
@@ -52,6 +52,9 @@ class Api:
             answer, headers = await self._answer(request, entry, fault)
         except StripeError as error:
             answer, headers = _error_answer(error, entry["request_id"])
+        except web.HTTPRequestEntityTooLarge:
+            too_large = StripeError(413, "invalid_request_error", "Request body is too large.")
+            answer, headers = _error_answer(too_large, entry["request_id"])
         except Exception:
             logger.exception("%s %s broke the sandbox", request.method, request.path)
             answer, headers = _error_answer(server_error(should_retry=None), entry["request_id"])
@@ -94,9 +97,7 @@ class Api:
                 self._sandbox.idempotency.release(scope, key)
         return answer, headers
 
-    async def _understand(
-        self, request: web.Request, entry: Record
-    ) -> tuple[Call, routes.Route, tuple[str, ...]]:
+    async def _understand(self, request: web.Request, entry: Record) -> tuple[Call, routes.Route, tuple[str, ...]]:
         is_publishable = keys.is_publishable(request.headers.get("Authorization"), self._sandbox.options)
         entry["key"] = "publishable" if is_publishable else "secret"
         found = routes.find(request.method, request.path)
@@ -166,19 +167,18 @@ def _replayed(stored: StoredAnswer) -> dict[str, str]:
     return headers | ({"Stripe-Should-Retry": "false"} if stored.status >= 500 else {})
 
 
-def _respond(
-    answer: StoredAnswer, headers: dict[str, str], entry: Record, *, cut_off: bool = False
-) -> web.Response:
+def _respond(answer: StoredAnswer, headers: dict[str, str], entry: Record, *, cut_off: bool = False) -> web.Response:
     body = answer.body[: len(answer.body) // 2] if cut_off else answer.body
+    if entry["path"].startswith("/v1/"):  # browsers may call the API, and nothing else of ours
+        headers |= CORS
     if entry["idempotency_key"]:
         headers["Idempotency-Key"] = entry["idempotency_key"]
     return web.Response(
         status=answer.status,
         text=body,
         content_type="application/json",
-        headers=CORS
-        | {"Request-Id": entry["request_id"], "Stripe-Version": API_VERSION, "Cache-Control": "no-cache, no-store"}
-        | headers,
+        headers=headers
+        | {"Request-Id": entry["request_id"], "Stripe-Version": API_VERSION, "Cache-Control": "no-cache, no-store"},
     )
 
 

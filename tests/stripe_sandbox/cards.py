@@ -45,7 +45,9 @@ VELOCITY = _declined(
 )
 EXPIRED = Decline("expired_card", "Your card has expired.")
 INCORRECT_CVC = Decline("incorrect_cvc", "Your card's security code is incorrect.")
-PROCESSING_ERROR = Decline("processing_error", "An error occurred while processing your card. Try again in a little bit.")
+PROCESSING_ERROR = Decline(
+    "processing_error", "An error occurred while processing your card. Try again in a little bit."
+)
 BLOCKED = replace(_declined("fraudulent"), blocked=True)
 LIVE_CARD = _declined(
     "test_mode_live_card",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -60,10 +61,9 @@ def finish_authentication(sandbox: Sandbox, authentication_id: str, *, succeeded
     intent["next_action"] = None
     method = payment_methods.retrieve(sandbox, authentication["payment_method"])
     if succeeded:
-        try:
+        # Declined after authentication: the intent says so, and there is no API caller to tell.
+        with contextlib.suppress(StripeError):
             _charge(sandbox, intent, method, BACKGROUND, authenticated=True)
-        except StripeError:
-            pass  # declined after authentication: the intent says so, and there is no API caller to tell
     else:
         error = {
             "code": "payment_intent_authentication_failure",
@@ -158,15 +158,15 @@ def _method(sandbox: Sandbox, intent: Record, params: Record) -> Record:
 
 def _must_have_return_url(intent: Record, params: Record) -> None:
     automatic = intent["automatic_payment_methods"]
-    if automatic and automatic["allow_redirects"] == "always" and not params.get("use_stripe_sdk"):
-        if not params.get("return_url") and not params.get("off_session"):
-            raise invalid_request(
-                "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. Because some "
-                "of these payment methods might redirect your customer off of your page, you must provide a "
-                "`return_url`. If you don't want to accept redirect-based payment methods, set "
-                "`automatic_payment_methods[enabled]` to `true` and `automatic_payment_methods[allow_redirects]` to "
-                "`never` when creating Setup Intents and Payment Intents.",
-            )
+    may_redirect = automatic and automatic["allow_redirects"] == "always"
+    if may_redirect and not any(params.get(name) for name in ("return_url", "use_stripe_sdk", "off_session")):
+        raise invalid_request(
+            "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. Because some "
+            "of these payment methods might redirect your customer off of your page, you must provide a "
+            "`return_url`. If you don't want to accept redirect-based payment methods, set "
+            "`automatic_payment_methods[enabled]` to `true` and `automatic_payment_methods[allow_redirects]` to "
+            "`never` when creating Setup Intents and Payment Intents.",
+        )
 
 
 def _require_authentication(sandbox: Sandbox, intent: Record, method: Record, call: Call) -> Record:
@@ -229,9 +229,7 @@ def _succeed(sandbox: Sandbox, intent: Record, charge: Record, call: Call) -> Re
     return intent
 
 
-def _decline(
-    sandbox: Sandbox, intent: Record, method: Record, charge: Record, decline: Decline, call: Call
-) -> None:
+def _decline(sandbox: Sandbox, intent: Record, method: Record, charge: Record, decline: Decline, call: Call) -> None:
     """Always raises: the buyer may try again with another card on the same intent."""
     sandbox.events.emit("charge.failed", charge, call)
     error = _payment_error(charge, method, decline)

@@ -204,7 +204,9 @@ class Control:
 
     async def pay(self, request: web.Request) -> web.Response:
         given = await _body(request)
-        intent = buyer.pay(self._sandbox, self._intent(request), given.get("card", "pm_card_visa"), given.get("complete"))
+        intent = buyer.pay(
+            self._sandbox, self._intent(request), given.get("card", "pm_card_visa"), given.get("complete")
+        )
         return _json(intent)
 
     async def authenticate(self, request: web.Request) -> web.Response:
@@ -243,7 +245,7 @@ async def _body(request: web.Request) -> Record:
     text = await request.text()
     body = json.loads(text) if text else {}
     if not isinstance(body, dict):
-        raise ValueError("send a JSON object")
+        raise TypeError("send a JSON object")
     return body
 
 

@@ -20,9 +20,7 @@ class Disruptions:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def add(
-        self, kind: str, *, event_type: str = "*", count: int = 1, seconds: float = 0.0, copies: int = 2
-    ) -> Record:
+    def add(self, kind: str, *, event_type: str = "*", count: int = 1, seconds: float = 0.0, copies: int = 2) -> Record:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
         disruption = {

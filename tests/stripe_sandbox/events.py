@@ -82,7 +82,9 @@ def _changes(before: Record, after: Record) -> Record:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             # Keys that are new are shown as null, as Stripe does for metadata.
-            changed[name] = {key: old.get(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)}
+            changed[name] = {
+                key: old.get(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+            }
         else:
             changed[name] = old
     return changed

@@ -1,14 +1,14 @@
 """Scripted faults of the API itself, so that every bad minute of Stripe can be replayed in a test.
 
-  drop_before     connection cut, nothing was done
-  drop_after      connection cut after the work was done and stored
-  http_500_before 500 before the endpoint began: nothing stored under the idempotency key
-  http_500_after  the work was done, yet 500 is answered, stored, and replayed
-  hang            the endpoint takes `seconds`; its idempotency key stays in use meanwhile
-  hang_before     `seconds` of silence first, and then nothing has been done: 500
-  http_429        rate limited; the limiter runs before the idempotency layer
-  lock_timeout    429 with code lock_timeout and Stripe-Should-Retry: true
-  malformed       the work was done, the answer is cut off in the middle of its JSON
+drop_before     connection cut, nothing was done
+drop_after      connection cut after the work was done and stored
+http_500_before 500 before the endpoint began: nothing stored under the idempotency key
+http_500_after  the work was done, yet 500 is answered, stored, and replayed
+hang            the endpoint takes `seconds`; its idempotency key stays in use meanwhile
+hang_before     `seconds` of silence first, and then nothing has been done: 500
+http_429        rate limited; the limiter runs before the idempotency layer
+lock_timeout    429 with code lock_timeout and Stripe-Should-Retry: true
+malformed       the work was done, the answer is cut off in the middle of its JSON
 """
 
 from __future__ import annotations

@@ -43,9 +43,7 @@ def check_browser_access(route: Route, params: Record, intent: Record | None) ->
     if intent is None:
         return
     if "client_secret" not in params:
-        raise invalid_request(
-            "Missing required param: client_secret.", code="parameter_missing", param="client_secret"
-        )
+        raise invalid_request("Missing required param: client_secret.", code="parameter_missing", param="client_secret")
     if not hmac.compare_digest(params["client_secret"].encode(), intent["client_secret"].encode()):
         raise invalid_request(
             "The client_secret provided does not match any associated PaymentIntent on this account. Ensure the "

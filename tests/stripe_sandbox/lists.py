@@ -17,7 +17,9 @@ def page(
 ) -> Record:
     created = params.get("created", {})
     records = [
-        record for record in state.newest_first(kind) if _created_matches(record["created"], created) and matches(record)
+        record
+        for record in state.newest_first(kind)
+        if _created_matches(record["created"], created) and matches(record)
     ]
     limit = params.get("limit", DEFAULT_LIMIT)
     if cursor := params.get("starting_after"):

@@ -96,9 +96,7 @@ class Pages:
         )
 
     def _authentication(self, request: web.Request) -> dict[str, str]:
-        authentication = self._sandbox.state.get(
-            confirmation.AUTHENTICATIONS, request.match_info["authentication"]
-        )
+        authentication = self._sandbox.state.get(confirmation.AUTHENTICATIONS, request.match_info["authentication"])
         if not authentication:
             raise web.HTTPNotFound(text="No such authentication.")
         return authentication

@@ -124,9 +124,7 @@ def _billing_details(given: Record | None) -> Record:
     given = given or {}
     address = given.get("address") or {}
     return {
-        "address": {
-            part: address.get(part) for part in ("city", "country", "line1", "line2", "postal_code", "state")
-        },
+        "address": {part: address.get(part) for part in ("city", "country", "line1", "line2", "postal_code", "state")},
         "email": given.get("email"),
         "name": given.get("name"),
         "phone": given.get("phone"),

@@ -1,8 +1,8 @@
 """Start the offline Stripe beside a test, and steer it.
 
-    with SandboxProcess(webhook_url=url, webhook_secret="whsec_x") as sandbox:
-        client = stripe.StripeClient(sandbox.secret_key, base_addresses={"api": sandbox.api_base}, ...)
-        sandbox.control.pay(intent_id)
+with SandboxProcess(webhook_url=url, webhook_secret="whsec_x") as sandbox:
+    client = stripe.StripeClient(sandbox.secret_key, base_addresses={"api": sandbox.api_base}, ...)
+    sandbox.control.pay(intent_id)
 """
 
 from __future__ import annotations
@@ -142,25 +142,25 @@ class Control:
     # Money
 
     def ledger(self) -> dict[str, Any]:
-        return self.call("GET", "ledger")  # type: ignore[no-any-return]
+        return self.call("GET", "ledger")
 
     def payment(self, intent_id: str) -> dict[str, Any]:
         """`{"payment_intent", "charges", "events"}` as the account sees them."""
-        return self.call("GET", f"payment_intents/{intent_id}")  # type: ignore[no-any-return]
+        return self.call("GET", f"payment_intents/{intent_id}")
 
     def pay(self, intent_id: str, card: str = "pm_card_visa", *, complete: bool | None = True) -> dict[str, Any]:
         """Confirm as the buyer's browser would; `complete` answers 3-D Secure, None leaves it open."""
-        return self.call("POST", f"payment_intents/{intent_id}/pay", {"card": card, "complete": complete})  # type: ignore[no-any-return]
+        return self.call("POST", f"payment_intents/{intent_id}/pay", {"card": card, "complete": complete})
 
     def authenticate(self, intent_id: str, *, complete: bool = True) -> dict[str, Any]:
-        return self.call("POST", f"payment_intents/{intent_id}/authenticate", {"complete": complete})  # type: ignore[no-any-return]
+        return self.call("POST", f"payment_intents/{intent_id}/authenticate", {"complete": complete})
 
     def settle(self, intent_id: str, *, succeeded: bool = True) -> dict[str, Any]:
         """The bank's answer to a debit that is processing."""
-        return self.call("POST", f"payment_intents/{intent_id}/settle", {"succeeded": succeeded})  # type: ignore[no-any-return]
+        return self.call("POST", f"payment_intents/{intent_id}/settle", {"succeeded": succeeded})
 
     def modify(self, intent_id: str, **changes: Any) -> dict[str, Any]:
-        return self.call("POST", f"payment_intents/{intent_id}/modify", changes)  # type: ignore[no-any-return]
+        return self.call("POST", f"payment_intents/{intent_id}/modify", changes)
 
     # Time
 
@@ -177,14 +177,14 @@ class Control:
 
     def events(self, *, event_type: str = "", subject: str = "", limit: int = 100) -> list[dict[str, Any]]:
         """Newest first, each with its deliveries."""
-        return self.call("GET", f"events?type={event_type}&object={subject}&limit={limit}")["data"]  # type: ignore[no-any-return]
+        return self.call("GET", f"events?type={event_type}&object={subject}&limit={limit}")["data"]
 
     def deliveries(self, *, event_id: str = "", state: str = "") -> list[dict[str, Any]]:
         query = f"state={state}" + (f"&event={event_id}" if event_id else "")
-        return self.call("GET", f"deliveries?{query}")["data"]  # type: ignore[no-any-return]
+        return self.call("GET", f"deliveries?{query}")["data"]
 
     def resend(self, event_id: str, *, copies: int = 1) -> list[str]:
-        return self.call("POST", f"events/{event_id}/resend", {"copies": copies})["deliveries"]  # type: ignore[no-any-return]
+        return self.call("POST", f"events/{event_id}/resend", {"copies": copies})["deliveries"]
 
     def pause_webhooks(self) -> None:
         self.call("POST", "webhooks/pause")
@@ -202,7 +202,7 @@ class Control:
 
     def disrupt_webhooks(self, kind: str, **more: Any) -> dict[str, Any]:
         """`kind`: drop, delay, duplicate, wrong_signature; `more`: event_type, count, seconds, copies."""
-        return self.call("POST", "webhooks/disruptions", {"kind": kind} | more)  # type: ignore[no-any-return]
+        return self.call("POST", "webhooks/disruptions", {"kind": kind} | more)
 
     def clear_disruptions(self) -> None:
         self.call("DELETE", "webhooks/disruptions")
@@ -211,10 +211,10 @@ class Control:
 
     def add_fault(self, kind: str, **more: Any) -> dict[str, Any]:
         """`kind`: see faults.py; `more`: method, path, count, skip, seconds."""
-        return self.call("POST", "faults", {"kind": kind} | more)  # type: ignore[no-any-return]
+        return self.call("POST", "faults", {"kind": kind} | more)
 
     def faults(self) -> list[dict[str, Any]]:
-        return self.call("GET", "faults")["data"]  # type: ignore[no-any-return]
+        return self.call("GET", "faults")["data"]
 
     def clear_faults(self) -> None:
         self.call("DELETE", "faults")

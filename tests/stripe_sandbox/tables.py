@@ -29,9 +29,7 @@ AUTOMATIC_PAYMENT_METHODS = Hash(
 )
 MANDATE_ONLINE = Hash({"ip_address": Text(), "user_agent": Text()}, required=("ip_address", "user_agent"))
 CUSTOMER_ACCEPTANCE = Hash({"type": OneOf(("online", "offline")), "online": MANDATE_ONLINE}, required=("type",))
-MANDATE_DATA = Hash(
-    {"customer_acceptance": CUSTOMER_ACCEPTANCE}, required=("customer_acceptance",), clearable=True
-)
+MANDATE_DATA = Hash({"customer_acceptance": CUSTOMER_ACCEPTANCE}, required=("customer_acceptance",), clearable=True)
 
 _INTENT: dict[str, Field] = {
     "payment_method_types": ListOf(Text()),
@@ -108,6 +106,5 @@ CUSTOMER_WRITE = Params(CUSTOMER_DATA)
 CUSTOMER_LIST = Params(PAGE | {"created": Created(), "email": Text(maximum=512)})
 
 EVENT_LIST = Params(
-    PAGE
-    | {"created": Created(), "delivery_success": Boolean(), "type": Text(), "types": ListOf(Text(), maximum=20)}
+    PAGE | {"created": Created(), "delivery_success": Boolean(), "type": Text(), "types": ListOf(Text(), maximum=20)}
 )

@@ -8,6 +8,7 @@ this one is faster at first and gives up after the same three days, of virtual t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -209,10 +210,8 @@ class Webhooks:
     async def _sleep(self) -> None:
         now = self._sandbox.clock.time()
         pauses = [delivery["next_attempt_at"] - now for delivery in self._waiting()]
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, min([LONGEST_SLEEP_SECONDS, *pauses])))
-        except TimeoutError:
-            pass
 
     async def _attempt(self, session: aiohttp.ClientSession, delivery: Record) -> None:
         try:
@@ -242,7 +241,9 @@ class Webhooks:
                 endpoint["url"], data=body, headers=self._headers(body, endpoint, delivery), allow_redirects=False
             ) as response:
                 attempt["status"] = response.status
-                attempt["answer"] = (await response.content.read(4096)).decode(errors="replace")[:KEPT_ANSWER_CHARACTERS]
+                attempt["answer"] = (await response.content.read(4096)).decode(errors="replace")[
+                    :KEPT_ANSWER_CHARACTERS
+                ]
         except TimeoutError:
             attempt["error"] = "Timed out connecting to remote host"
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -58,7 +58,9 @@ class Event(models.Model):
     venue_address = models.CharField(_("venue's address"), max_length=250, blank=True)
     starts_at = models.DateTimeField(_("starts at"))
     ends_at = models.DateTimeField(_("ends at"))
-    time_zone = models.CharField(_("time zone"), max_length=64, default="Europe/Berlin", validators=[validate_time_zone])
+    time_zone = models.CharField(
+        _("time zone"), max_length=64, default="Europe/Berlin", validators=[validate_time_zone]
+    )
     currency = models.CharField(
         _("currency"),
         max_length=3,

@@ -48,7 +48,6 @@ async function start() {
     if (countdown?.hasEnded) return;
     part["paused-message"].textContent = error instanceof Paused ? error.message : "";
     show("paused");
-    part.paused.focus();
   }
 }
 
@@ -64,7 +63,7 @@ async function openPayment() {
     countdown?.end();
     return null;
   }
-  if (!answer.ok) throw new Paused(body.message ?? "");
+  if (!answer.ok) throw new Paused(body.code === "payment_unavailable" ? "" : (body.message ?? ""));
   if (!body.payment || body.order.status === "paid") {
     location.assign(returnUrl);
     return null;

@@ -40,6 +40,9 @@
     succeeded: "Succeeded", canceled: "Canceled", processing: "Processing", delivered: "Delivered",
     pending: "Pending", failed: "Failed", dropped: "Dropped",
   };
+  const BRANDS = {
+    visa: "Visa", mastercard: "Mastercard", amex: "Amex", discover: "Discover", diners: "Diners", jcb: "JCB", unionpay: "UnionPay",
+  };
   const badge = (status) => el("span", { class: `badge ${TONES[status] || "quiet"}` }, NAMES[status] || status);
   const paymentBadge = (intent) => badge(intent.last_payment_error && intent.status === "requires_payment_method" ? "failed" : intent.status);
 
@@ -48,17 +51,20 @@
     const details = charge && charge.payment_method_details;
     if (!details) return "";
     const method = details[details.type];
-    return `${method.brand || "SEPA"} •••• ${method.last4}`;
+    return `${BRANDS[method.brand] || "SEPA debit"} •••• ${method.last4}`;
   };
   const code = (text) => el("code", {}, text);
   const json = (title, value) => el("details", { class: "json" }, el("summary", {}, title), el("pre", { tabindex: "0" }, JSON.stringify(value, null, 2)));
 
   function table(caption, heads, rows, empty) {
     if (!rows.length) return el("p", { class: "empty" }, empty);
-    const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
-    return el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "visually-hidden" }, caption), el("thead", {}, head), el("tbody", {}, ...rows)));
+    // Roles said aloud: on a phone the rows become grids, and a browser may then forget they are a table.
+    const head = el("tr", { role: "row" }, ...heads.map((text) => el("th", { scope: "col", role: "columnheader" }, text)));
+    const name = el("caption", { class: "visually-hidden" }, caption);
+    const body = [el("thead", { role: "rowgroup" }, head), el("tbody", { role: "rowgroup" }, ...rows)];
+    return el("div", { class: "scroll" }, el("table", { role: "table" }, name, ...body));
   }
-  const row = (heads, ...cells) => el("tr", {}, ...cells.map((cell, position) => el("td", { "data-head": heads[position] }, cell)));
+  const row = (...cells) => el("tr", { role: "row" }, ...cells.map((cell) => el("td", { role: "cell" }, cell)));
 
   // Payments
 
@@ -71,7 +77,7 @@
   function drawPayments({ data, totals }) {
     const heads = ["Amount", "Status", "Description", "Card", "Created"];
     const rows = data.map((intent) =>
-      row(heads, el("a", { class: "amount", href: `#/payments/${intent.id}` }, money(intent.amount, intent.currency)),
+      row(el("a", { class: "amount", href: `#/payments/${intent.id}` }, money(intent.amount, intent.currency)),
         paymentBadge(intent), el("span", {}, label(intent) || "–"), card(intent.charge) || "–", time(intent.created)));
     const tiles = Object.entries(totals).flatMap(([currency, total]) => [
       tile(`Received (${currency.toUpperCase()})`, money(total.received, currency)),
@@ -102,7 +108,7 @@
   function drawCharges(charges) {
     const heads = ["Amount", "Status", "Card", "Outcome", "Created"];
     return table("Attempts", heads, [...charges].reverse().map((charge) =>
-      row(heads, money(charge.amount, charge.currency), badge(charge.status), card(charge),
+      row(money(charge.amount, charge.currency), badge(charge.status), card(charge),
         charge.failure_message || charge.outcome.seller_message, time(charge.created))), "No attempt to pay yet.");
   }
 
@@ -129,7 +135,7 @@
   function drawEventTable(events) {
     const heads = ["Event", "Object", "Delivery", "Created", "Action"];
     return table("Events", heads, events.map((event) =>
-      row(heads, el("a", { href: `#/events/${event.id}` }, event.type), subject(event), deliveryState(event.deliveries),
+      row(el("a", { href: `#/events/${event.id}` }, event.type), subject(event), deliveryState(event.deliveries),
         time(event.created), resend(event))), "No events yet.");
   }
   function subject(event) {
@@ -151,7 +157,7 @@
       el("p", {}, resend(event)),
       el("h2", {}, "Delivery attempts"),
       table("Delivery attempts", heads, attempts.map(({ attempt }) =>
-        row(heads, time(attempt.at), answer(attempt), `${attempt.milliseconds} ms`, attempt.answer ? code(attempt.answer) : "–")), "Not attempted yet."),
+        row(time(attempt.at), answer(attempt), `${attempt.milliseconds} ms`, attempt.answer ? code(attempt.answer) : "–")), "Not attempted yet."),
       ...event.deliveries.filter((delivery) => delivery.next_attempt_at).map((delivery) =>
         el("p", { class: "muted" }, "Next attempt: ", time(delivery.next_attempt_at))),
       json("Event as JSON", { ...event, deliveries: undefined }),
@@ -167,7 +173,7 @@
   function drawRequests({ data }) {
     const heads = ["Request", "Status", "Idempotency key", "Time"];
     const rows = data.slice(-200).reverse().map((entry) =>
-      row(heads, el("span", {}, el("strong", {}, entry.method), " ", code(entry.path)), requestBadge(entry),
+      row(el("span", {}, el("strong", {}, entry.method), " ", code(entry.path)), requestBadge(entry),
         entry.idempotency_key ? code(entry.idempotency_key) : "–", time(entry.at)));
     return [el("h1", {}, "API log"), table("API requests", heads, rows, "No API requests yet.")];
   }

@@ -109,7 +109,10 @@
       this._frame.name = `__privateStripeFrame${++frames}`;
       this._frame.title = FRAME_TITLE;
       this._frame.src = `${ORIGIN}/v3/payment-element`;
-      dress(this._frame, { display: "block", width: "100%", height: "230px", border: "0", colorScheme: "light dark" });
+      // The frame is 4 px larger on every side, so that focus rings inside it are not cut off.
+      dress(this._frame, {
+        display: "block", width: "calc(100% + 8px)", height: "230px", margin: "-4px", border: "0", colorScheme: "light dark",
+      });
       this._opened = new Promise((resolve) => (this._open = resolve));
       this._frame.addEventListener("load", () => this._connect());
       node.replaceChildren(this._frame);

@@ -1,0 +1,80 @@
+"""Fixtures of the whole suite. Real parts everywhere: PostgreSQL, Valkey, workers, the Stripe SDK over HTTP, Chromium."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection, connections
+
+from payments import stripe_gateway
+from tests.browsing import launch
+from tests.office import Office
+from tests.stripe_sandbox.process import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def _sandbox_process() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def sandbox(_sandbox_process: SandboxProcess, settings) -> Iterator[SandboxProcess]:
+    """The offline Stripe, empty, and the product in this process talking to it. No webhook is delivered by itself."""
+    _sandbox_process.control.reset()
+    settings.STRIPE_API_BASE = _sandbox_process.api_base
+    settings.STRIPE_SECRET_KEY = _sandbox_process.secret_key
+    settings.STRIPE_PUBLISHABLE_KEY = _sandbox_process.publishable_key
+    stripe_gateway._client.cache_clear()
+    yield _sandbox_process
+    stripe_gateway._client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def _office_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    server, _slash, _name = os.environ["DATABASE_URL"].rpartition("/")
+    name = f"office_{worker}"
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {name}")
+    redis, _slash, _number = os.environ["REDIS_URL"].rpartition("/")
+    number = 1 + int(worker.removeprefix("gw") or 0) if worker != "main" else 15
+    folder = tmp_path_factory.mktemp("office")
+    with Office(folder, database_url=f"{server}/{name}", redis_url=f"{redis}/{number}") as office:
+        yield office
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def office(_office_process: Office, django_db_blocker) -> Iterator[Office]:
+    """The running office; factories and queries in the test use its database. Nothing is rolled back: make your own event."""
+    test_name = connection.settings_dict["NAME"]
+    connections.close_all()
+    connection.settings_dict["NAME"] = _office_process.database_url.rpartition("/")[2]
+    with django_db_blocker.unblock():
+        yield _office_process
+        connections.close_all()
+    connection.settings_dict["NAME"] = test_name
+    _office_process.stripe.control.clear_faults()
+    for role in ("web", "worker", "beat"):
+        if role not in _office_process.children:
+            _office_process.start(role)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """One Chromium for the session; tests open contexts of their own."""
+    with launch() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def shots() -> Path:
+    """Where browser tests leave pictures of the pages they saw (SCREENSHOTS=folder keeps them)."""
+    folder = Path(os.environ.get("SCREENSHOTS", "var/screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,105 @@
+"""Actions of staff: one domain call per row, and an answer in words for each, whether it was done or refused."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from unfold.admin import ModelAdmin
+
+from config.state_machine import MoveRefused
+
+# What speaks to Stripe may wait seconds for each row; a request must end before its proxy gives up.
+AT_MOST_WITH_NETWORK = 20
+
+
+class Refused(Exception):
+    """The domain said no; the message says why, for staff."""
+
+
+def staff_name(request: HttpRequest) -> str:
+    """How a history line names who did it."""
+    return f"staff:{request.user.pk}"
+
+
+def carry_out(
+    model_admin: ModelAdmin, request: HttpRequest, rows: Iterable[Any], deed: Callable[[Any], str], *, at_most: int = 0
+) -> None:
+    """Does `deed` to each row; it returns what was done, in words, or raises Refused or MoveRefused.
+
+    Each row succeeds or is refused by itself: one refusal does not keep the others from being done.
+    """
+    chosen = list(rows)
+    if at_most and len(chosen) > at_most:
+        messages.warning(request, _("Choose at most %(n)s at a time: each of them asks Stripe.") % {"n": at_most})
+        return
+    done: list[tuple[Model, str]] = []
+    for row in chosen:
+        try:
+            done.append((row, deed(row)))
+        except Refused as refusal:
+            messages.warning(request, f"{row}: {refusal}")
+        except MoveRefused:
+            row.refresh_from_db(fields=["status"])
+            messages.warning(request, _("%(row)s is %(status)s: that cannot be done now.") % _in_words(row))
+    _report(request, done)
+
+
+def carry_out_one(
+    model_admin: ModelAdmin, request: HttpRequest, object_id: Any, deed: Callable[[Any], str]
+) -> HttpResponse:
+    """The same for the row whose page is open, which is then shown again."""
+    row = model_admin.get_object(request, str(object_id))
+    if row is not None:
+        carry_out(model_admin, request, [row], deed)
+    opts = model_admin.opts
+    address = reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[object_id])
+    return HttpResponse(headers={"HX-Redirect": address})  # the dialogs are sent by htmx
+
+
+def ask_first(
+    model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet, *, action: str, question: str, button: str
+) -> TemplateResponse | None:
+    """A page that names the rows and asks; None once the person has said yes."""
+    if "confirmed" in request.POST:
+        return None
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": _("Are you sure?"),
+        "opts": model_admin.opts,
+        "rows": rows,
+        "action": action,
+        "question": question,
+        "button": button,
+        "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+        "list_url": reverse(f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_changelist"),
+    }
+    return TemplateResponse(request, "admin/confirm_action.html", context)
+
+
+def dialog(title: Any, description: Any, button: Any) -> Any:
+    """What unfold asks before it does an action on a row's own page; saying yes is a POST with its CSRF token."""
+    return {"title": title, "description": description, "form_class": None, "form_submit_text": button}
+
+
+def _in_words(row: Any) -> dict[str, Any]:
+    return {"row": row, "status": row.get_status_display()}
+
+
+def _report(request: HttpRequest, done: list[tuple[Model, str]]) -> None:
+    if not done:
+        return
+    LogEntry.objects.log_actions(
+        request.user.pk, [row for row, _what in done], CHANGE, change_message=done[0][1], single_object=len(done) == 1
+    )
+    if len(done) <= 5:
+        for row, what in done:
+            messages.success(request, f"{row}: {what}")
+    else:
+        messages.success(request, _("Done: %(n)s.") % {"n": len(done)})

@@ -1,0 +1,63 @@
+"""How single values look in lists and on read-only pages."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+GOOD, WAITING, BAD, PLAIN = "success", "warning", "danger", "info"
+
+
+def status_column(colours: dict[str, str]) -> Callable[[Any, Any], tuple[str, str]]:
+    """The status as a coloured label; a status without a colour is grey."""
+
+    @display(description=_("status"), ordering="status", label=colours)
+    def status_label(self: Any, row: Any) -> tuple[str, str]:
+        return row.status, row.get_status_display()
+
+    return status_label
+
+
+def link_to(url_name: str, pk: Any, text: Any) -> SafeString:
+    """A link to an admin page, by URL name: apps do not import each other's admin for it."""
+    return format_html('<a class="text-link" href="{}">{}</a>', reverse(f"admin:{url_name}", args=[pk]), text)
+
+
+def list_url(url_name: str, **query: Any) -> str:
+    """The address of an admin list, filtered."""
+    address = reverse(f"admin:{url_name}_changelist")
+    return f"{address}?{urlencode(query)}" if query else address
+
+
+def link_out(address: str, text: Any) -> SafeString:
+    """A link that leaves the back office, in a new tab."""
+    return format_html('<a class="text-link" href="{}" target="_blank" rel="noopener">{}</a>', address, text)
+
+
+def stock_bar(*, sold: int, held: int, capacity: int) -> SafeString:
+    """Sold, held and free as one bar, with the numbers in words beside it."""
+    whole = max(capacity, 1)
+    return render_to_string(
+        "admin/stock_bar.html",
+        {
+            "sold": sold,
+            "held": held,
+            "capacity": capacity,
+            "free": capacity - sold - held,
+            "sold_percent": f"{100 * sold / whole:.1f}",
+            "held_percent": f"{100 * held / whole:.1f}",
+        },
+    )
+
+
+def timeline(changes: Iterable[Any]) -> SafeString:
+    """Status changes, of whatever app, in the order in which they happened."""
+    ordered: list[tuple[datetime, int, Any]] = sorted((change.at, change.pk, change) for change in changes)
+    return render_to_string("admin/timeline.html", {"changes": [change for _at, _pk, change in ordered]})

@@ -1,0 +1,113 @@
+"""Forms of the catalogue: prices in major units, times that make sense, quotas of the same event."""
+
+from decimal import Decimal
+from typing import Any
+from zoneinfo import available_timezones
+
+from babel.numbers import is_currency
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelect2MultipleWidget, UnfoldAdminSelect2Widget
+
+from config.money import exponent
+from ticketing.models import Event, Product, Quota, Slot
+
+
+class TimesForm(forms.ModelForm):
+    """Something that starts and ends."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        starts_at, ends_at = cleaned.get("starts_at"), cleaned.get("ends_at")
+        if starts_at and ends_at and ends_at <= starts_at:
+            self.add_error("ends_at", _("It must end after it starts."))
+        return cleaned
+
+
+class EventForm(TimesForm):
+    class Meta:
+        model = Event
+        fields = "__all__"  # noqa: DJ007 - the admin's fieldsets choose
+        widgets = {
+            "time_zone": UnfoldAdminSelect2Widget(choices=[(name, name) for name in sorted(available_timezones())]),
+        }
+
+    def clean_currency(self) -> str:
+        currency: str = self.cleaned_data["currency"].strip().upper()
+        if not is_currency(currency):
+            raise ValidationError(_("%(currency)s is not a currency; write it like EUR."), params={"currency": currency})
+        return currency
+
+
+class SlotForm(TimesForm):
+    class Meta:
+        model = Slot
+        fields = ["event", "starts_at", "ends_at"]
+
+
+class ProductForm(forms.ModelForm):
+    """`price` is typed as people say it, 25.00, and kept in minor units of the event's currency."""
+
+    price = forms.DecimalField(
+        label=_("price"),
+        min_value=0,
+        max_digits=14,
+        decimal_places=4,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any", "min": "0"}),
+        help_text=_("In the event's currency, like 25.00; 0 is free. Holds and orders keep the price they were made at."),
+    )
+
+    class Meta:
+        model = Product
+        exclude = ["price_minor"]  # noqa: DJ006 - the admin's fieldsets choose
+
+    def __init__(self, *args: Any, event: Event | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.event = event  # given by the inline; else chosen in the form, or the product's own
+        if self.instance.pk and event is not None:
+            self.instance.event = event
+        if self.instance.pk:
+            self.initial["price"] = self.instance.price.amount
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        event = self.event or cleaned.get("event") or (self.instance.event if self.instance.event_id else None)
+        if event is not None:
+            self._set_price(cleaned.get("price"), event.currency)
+            self._check_quotas(cleaned.get("quotas"), event)
+        starts_at, ends_at = cleaned.get("sale_starts_at"), cleaned.get("sale_ends_at")
+        if starts_at and ends_at and ends_at <= starts_at:
+            self.add_error("sale_ends_at", _("The sale must end after it starts."))
+        return cleaned
+
+    def _set_price(self, price: Decimal | None, currency: str) -> None:
+        if price is None:
+            return
+        minor = price.scaleb(exponent(currency))
+        if minor != minor.to_integral_value():
+            text = _("%(currency)s has %(digits)s decimal places.")
+            self.add_error("price", ValidationError(text, params={"currency": currency, "digits": exponent(currency)}))
+            return
+        self.instance.price_minor = int(minor)
+
+    def _check_quotas(self, quotas: Any, event: Event) -> None:
+        if any(quota.event_id != event.pk for quota in quotas or ()):
+            self.add_error("quotas", _("Choose quotas of the same event."))
+
+
+class ProductFormSet(forms.BaseInlineFormSet):
+    """Tells each product's form the event, whose currency the prices are in."""
+
+    def get_form_kwargs(self, index: int | None) -> dict[str, Any]:
+        return {**super().get_form_kwargs(index), "event": self.instance}
+
+
+def quota_choices(event_id: int | None) -> list[tuple[int, str]]:
+    """The event's quotas, read once for all the forms on a page."""
+    found = Quota.objects.filter(event=event_id).select_related("slot__event") if event_id else Quota.objects.none()
+    return [(quota.pk, str(quota)) for quota in found]
+
+
+class QuotasWidget(UnfoldAdminSelect2MultipleWidget):
+    """Choose some of an event's quotas, with a search box when there are many."""

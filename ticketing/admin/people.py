@@ -1,0 +1,104 @@
+"""People: accounts, groups of permissions, and tokens for programs."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangosGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from knox.admin import AuthTokenAdmin as KnoxsAuthTokenAdmin
+from knox.models import get_token_model
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from ticketing.admin.bases import OfficeAdmin
+from ticketing.models import User
+
+AuthToken = get_token_model()
+ONLY_FOR_SUPERUSERS = ["is_superuser", "groups", "user_permissions"]
+
+
+class NewUserForm(UserCreationForm):
+    class Meta:
+        model = User
+        fields = ["email", "name"]
+
+
+class UserForm(UserChangeForm):
+    class Meta:
+        model = User
+        fields = "__all__"  # noqa: DJ007 - the admin's fieldsets choose
+
+
+@admin.register(User)
+class UserAdmin(DjangosUserAdmin, OfficeAdmin):
+    """Staff who are no superusers can neither become one nor touch one."""
+
+    form = UserForm
+    add_form = NewUserForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ["email", "name", "is_staff", "is_active", "joined_at", "last_login"]
+    list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
+    search_fields = ["email", "name"]
+    ordering = ["email"]
+    filter_horizontal = []
+    autocomplete_fields = ["groups"]
+    readonly_fields = ["joined_at", "last_login"]
+    fieldsets = [
+        (None, {"fields": ["email", "name", "password"]}),
+        (
+            _("Permissions"),
+            {
+                "fields": [("is_active", "is_staff", "is_superuser"), "groups", "user_permissions"],
+                "description": _("Staff see what their groups allow; superusers see and may do everything."),
+            },
+        ),
+        (_("Times"), {"fields": [("joined_at", "last_login")]}),
+    ]
+    add_fieldsets = [(None, {"fields": ["email", "name", "usable_password", "password1", "password2"]})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        if request.user.is_superuser:
+            return ["joined_at", "last_login"]
+        return ["joined_at", "last_login", "is_staff", *ONLY_FOR_SUPERUSERS]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not _is_above(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not _is_above(request, obj)
+
+
+def _is_above(request: HttpRequest, user: User | None) -> bool:
+    return user is not None and user.is_superuser and not request.user.is_superuser
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangosGroupAdmin, OfficeAdmin):
+    list_display = ["name"]
+
+
+admin.site.unregister(AuthToken)
+
+
+@admin.register(AuthToken)
+class AuthTokenAdmin(KnoxsAuthTokenAdmin, OfficeAdmin):
+    """The token itself is shown once, when it is made; we keep its digest."""
+
+    list_display = ["user", "token_key", "created", "expiry"]
+    list_select_related = ["user"]
+    raw_id_fields = []
+    autocomplete_fields = ["user"]
+    search_fields = ["token_key", "user__email"]
+    fields = ["user", "expiry"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("user")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["user"] if obj else []
