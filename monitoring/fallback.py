@@ -9,10 +9,11 @@ from typing import Any
 
 import structlog
 from celery import current_app
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import beat_init, worker_init, worker_shutting_down
 from django.db import close_old_connections, connection
 
 from config.beat import FALLBACK
+from config.nudges import nudge
 from monitoring import heartbeats
 
 logger = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ def connect() -> None:
     """Lets Celery workers start the loop, before they try to reach the broker for the first time."""
     worker_init.connect(_start, weak=False, dispatch_uid="monitoring.fallback.start")
     worker_shutting_down.connect(_end, weak=False, dispatch_uid="monitoring.fallback.end")
+    beat_init.connect(_first_beat, weak=False, dispatch_uid="monitoring.fallback.first_beat")
 
 
 def _start(**kwargs: Any) -> None:
@@ -34,6 +36,11 @@ def _start(**kwargs: Any) -> None:
 
 def _end(**kwargs: Any) -> None:
     _stop.set()
+
+
+def _first_beat(**kwargs: Any) -> None:
+    """The schedule's own first heartbeat comes a period after the start; this one comes at once, the same way."""
+    nudge("monitoring.beat", queue="background")
 
 
 def _loop() -> None:

@@ -81,6 +81,7 @@ def _pay_page(request: HttpRequest, held: holds.Hold, order: Order) -> HttpRespo
         "name": order.name,
         "return_url": request.build_absolute_uri(order.get_absolute_url()),
         "event_url": order.event.get_absolute_url(),
+        "extend_url": reverse("reservations:api-extend", args=[held.id]),
     }
     context = {
         **_hold_context(held),

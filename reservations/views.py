@@ -239,7 +239,10 @@ def _chosen(form: QueryDict) -> list[holds.Wanted]:
             raise ValueError(name)
         if quantity:
             slot = form.get(f"slot-{product_id}")
-            wanted.append(holds.Wanted(product_id, int(slot) if slot else None, quantity))
+            slot_id = int(slot) if slot else None
+            if slot_id is not None and not 0 < slot_id < 2**63:
+                raise ValueError(name)
+            wanted.append(holds.Wanted(product_id, slot_id, quantity))
     return wanted
 
 

@@ -40,10 +40,8 @@ def _office_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {name}")
-    redis, _slash, _number = os.environ["REDIS_URL"].rpartition("/")
-    number = 1 + int(worker.removeprefix("gw") or 0) if worker != "main" else 15
     folder = tmp_path_factory.mktemp("office")
-    with Office(folder, database_url=f"{server}/{name}", redis_url=f"{redis}/{number}") as office:
+    with Office(folder, database_url=f"{server}/{name}") as office:
         yield office
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -60,6 +58,8 @@ def office(_office_process: Office, django_db_blocker) -> Iterator[Office]:
         connections.close_all()
     connection.settings_dict["NAME"] = test_name
     _office_process.stripe.control.clear_faults()
+    if _office_process.redis.child is None:
+        _office_process.redis.start()
     for role in ("web", "worker", "beat"):
         if role not in _office_process.children:
             _office_process.start(role)

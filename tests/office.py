@@ -12,6 +12,7 @@ from typing import Self
 import requests
 
 from deploy.local import ports, processes
+from deploy.local.services import EmbeddedValkey
 from tests.stripe_sandbox.process import SandboxProcess
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,10 +30,10 @@ call_command("collectstatic", verbosity=0, interactive=False)
 class Office:
     """Starts everything once; tests share it and tell their own events apart. `stop` and `start` take a role."""
 
-    def __init__(self, folder: Path, *, database_url: str, redis_url: str) -> None:
+    def __init__(self, folder: Path, *, database_url: str) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.redis_url = redis_url
+        self.redis = EmbeddedValkey(folder / "redis")  # its own, so that a test may kill it
         self.port = ports.free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.mailbox = folder / "mailbox"
@@ -46,6 +47,7 @@ class Office:
 
     def __enter__(self) -> Self:
         self.mailbox.mkdir(parents=True)
+        self.redis.start()
         self.stripe.start()
         subprocess.run([sys.executable, "-c", _PREPARE], env=self.environment(), cwd=ROOT, check=True, timeout=120)
         for role in ("web", "worker", "beat"):
@@ -57,6 +59,7 @@ class Office:
         for role in list(self.children):
             self.stop(role)
         self.stripe.stop()
+        self.redis.stop()
 
     def environment(self, **more: str) -> dict[str, str]:
         """What the processes run with: as in production, but for the offline Stripe."""
@@ -68,7 +71,7 @@ class Office:
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
             "PUBLIC_URL": self.base_url,
             "DATABASE_URL": self.database_url,
-            "REDIS_URL": self.redis_url,
+            "REDIS_URL": self.redis.url,
             "STRIPE_SECRET_KEY": self.stripe.secret_key,
             "STRIPE_PUBLISHABLE_KEY": self.stripe.publishable_key,
             "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from tests.stripe_sandbox import API_VERSION, forms, routes
@@ -37,9 +37,7 @@ class Contract:
         }
         self._schemas = _reachable(spec, [*self._operations.values(), *map(_ref, ALSO_NEEDED)])
         document = {"components": {"schemas": self._schemas}}
-        self._registry: Registry[Any] = Registry().with_resource(
-            ROOT_URI, Resource(contents=document, specification=DRAFT202012)
-        )
+        self._registry: Registry[Any] = Registry().with_resource(ROOT_URI, DRAFT202012.create_resource(document))
 
     # What the spec says of an operation
 

@@ -146,5 +146,12 @@ def test_browsers_may_ask_first(sandbox: SandboxProcess) -> None:
     assert answer.status_code == 204 and "Authorization" in answer.headers["Access-Control-Allow-Headers"]
 
 
+@pytest.mark.parametrize(
+    "body", ["a=1&" * 3000, "[=1", "amount[[=1", "\x00\xff=%ff", "{}", "amount[0][1][2]=3&currency=eur"]
+)
+def test_nonsense_is_refused_and_breaks_nothing(body: str, wire: Wire) -> None:
+    assert wire.post(INTENTS, body).status_code == 400
+
+
 def test_an_oversized_body_is_refused(wire: Wire) -> None:
     assert wire.post(INTENTS, f"{OK}&description={'x' * 300_000}").status_code == 413

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import stripe
@@ -62,7 +63,7 @@ def test_a_decline_leaves_the_intent_open_for_another_card(api: stripe.StripeCli
         api.v1.payment_intents.confirm(
             intent.id, {"payment_method": "pm_card_chargeDeclinedInsufficientFunds", "return_url": RETURN_URL}
         )
-    error = refusal.value.json_body["error"]
+    error: dict[str, Any] = refusal.value.json_body["error"]  # type: ignore[index]
     assert refusal.value.http_status == 402
     assert (error["type"], error["code"], error["decline_code"]) == (
         "card_error",
@@ -130,7 +131,7 @@ def test_a_paid_intent_cannot_be_canceled_and_the_refusal_carries_it(api: stripe
     intent = _create(api, confirm=True, payment_method="pm_card_visa", return_url=RETURN_URL)
     with pytest.raises(stripe.InvalidRequestError) as refusal:
         api.v1.payment_intents.cancel(intent.id)
-    error = refusal.value.json_body["error"]
+    error: dict[str, Any] = refusal.value.json_body["error"]  # type: ignore[index]
     assert (refusal.value.http_status, error["code"]) == (400, "payment_intent_unexpected_state")
     assert error["payment_intent"]["id"] == intent.id
     assert error["payment_intent"]["status"] == "succeeded"

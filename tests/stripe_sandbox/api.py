@@ -105,7 +105,7 @@ class Api:
             raise unrecognized_url(request.method, request.path)
         route, arguments = found
         _check_version(request.headers.get("Stripe-Version"))
-        text = request.query_string if request.method == "GET" else await request.text()
+        text = request.query_string if request.method == "GET" else (await request.read()).decode(errors="replace")
         given = forms.decode(text)
         entry["params"] = redact(given)
         params = route.params.read(given)

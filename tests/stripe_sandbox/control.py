@@ -120,7 +120,8 @@ class Control:
 
     async def deliveries(self, request: web.Request) -> web.Response:
         state = request.query.get("state")
-        found = self._sandbox.webhooks.deliveries(request.query.get("event"))
+        deliveries, event = self._sandbox.webhooks.deliveries, request.query.get("event")
+        found = deliveries.of_event(event) if event else deliveries.all()
         return _json({"data": [delivery for delivery in found if not state or delivery["state"] == state]})
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -128,7 +129,7 @@ class Control:
 
     async def resume(self, request: web.Request) -> web.Response:
         given = await _body(request)
-        self._sandbox.webhooks.rearrange(given.get("order", "due"), seed=int(given.get("seed", 0)))
+        self._sandbox.webhooks.deliveries.rearrange(given.get("order", "due"), seed=int(given.get("seed", 0)))
         settings = self._sandbox.change_settings(webhooks_paused=False)
         self._sandbox.webhooks.wake()
         return _json(settings)
@@ -224,7 +225,7 @@ class Control:
     def _events_of(self, subject: str | None, event_type: str | None = None) -> list[Record]:
         """With their deliveries."""
         return [
-            event | {"deliveries": self._sandbox.webhooks.deliveries(event["id"])}
+            event | {"deliveries": self._sandbox.webhooks.deliveries.of_event(event["id"])}
             for event in self._sandbox.state.newest_first("event")
             if (not event_type or event["type"] == event_type)
             and (not subject or subject in _names(event["data"]["object"]))

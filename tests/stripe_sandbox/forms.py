@@ -14,8 +14,12 @@ MAX_FIELDS = 2_000
 
 
 def decode(text: str) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise invalid_request(f"Too many parameters: at most {MAX_FIELDS}.") from None
     tree: dict[str, Any] = {}
-    for key, value in parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS):
+    for key, value in pairs:
         match = _KEY.match(key)
         if not match:
             raise invalid_request(f"Invalid parameter name: {key}", param=key)

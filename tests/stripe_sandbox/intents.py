@@ -65,8 +65,8 @@ def update(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
             f"{', '.join(OPEN)}.",
             dict(intent),
         )
-    amount = params.get("amount", intent["amount"])
-    currency = params.get("currency", intent["currency"]).lower()
+    asked = intent | params
+    amount, currency = asked["amount"], asked["currency"].lower()
     money.check(amount, currency)
     if "customer" in params:
         customers.retrieve(sandbox, params["customer"], param="customer", in_path=False)

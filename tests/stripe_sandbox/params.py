@@ -59,7 +59,8 @@ class Text:
         if not isinstance(value, str):
             raise _invalid("Invalid string: expected a plain value.", None, name)
         if value == "":
-            return _cleared(name, self.clearable)
+            _must_be_clearable(name, self.clearable)
+            return None
         if len(value) > self.maximum:
             raise _invalid(
                 f"Invalid string: {value[:12]}...{value[-4:]}; must be at most {self.maximum} characters",
@@ -76,7 +77,8 @@ class OneOf:
 
     def read(self, name: str, value: Any) -> str | None:
         if value == "":
-            return _cleared(name, self.clearable)
+            _must_be_clearable(name, self.clearable)
+            return None
         if value not in self.choices:
             listed = ", ".join(self.choices[:-1]) + " or " + self.choices[-1] if self.choices[1:] else self.choices[0]
             raise _invalid(f"Invalid {name}: must be one of {listed}", None, name)
@@ -104,7 +106,8 @@ class Hash:
 
     def read(self, name: str, value: Any) -> dict[str, Any] | None:
         if value == "":
-            return _cleared(name, self.clearable)
+            _must_be_clearable(name, self.clearable)
+            return None
         if not isinstance(value, dict):
             raise _invalid("Invalid object", None, name)
         return _read_fields(self.fields, self.required, value, name)
@@ -121,7 +124,8 @@ class Metadata:
 
     def read(self, name: str, value: Any) -> dict[str, str] | None:
         if value == "":
-            return _cleared(name, self.clearable)
+            _must_be_clearable(name, self.clearable)
+            return None
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise _invalid("Metadata must be a hash of key-value pairs.", None, name)
         if len(value) > self.KEYS:
@@ -184,7 +188,7 @@ def _read_fields(
     return {name: fields[name].read(path(name), value) for name, value in given.items()}
 
 
-def _cleared(name: str, clearable: bool) -> None:
+def _must_be_clearable(name: str, clearable: bool) -> None:
     if not clearable:
         raise _invalid(
             f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a parameter; "

@@ -31,7 +31,7 @@ class Sandbox:
         self.state = State(options.state)
         self.settings: dict[str, Any] = DEFAULTS | (self.state.get(SETTINGS, "account") or {})
         self.clock = Clock(self.settings["clock_offset_seconds"])
-        self.clock.on_advance(lambda offset: self.change_settings(clock_offset_seconds=offset))
+        self.clock.on_advance(self._remember_time)
         self.disruptions = Disruptions(self.state)
         self.faults = Faults(self.state)
         self.idempotency = Idempotency(self.state, self.clock)
@@ -43,6 +43,9 @@ class Sandbox:
             self.webhooks.set_endpoint(options.webhook_url, list(options.webhook_secrets))
         self.state.commit()
 
+    def _remember_time(self, offset_seconds: float) -> None:
+        self.change_settings(clock_offset_seconds=offset_seconds)
+
     def change_settings(self, **changes: Any) -> dict[str, Any]:
         self.settings.update(changes)
         self.state.save(SETTINGS, self.settings)
@@ -52,7 +55,7 @@ class Sandbox:
     def reset(self) -> None:
         """Forget all objects, faults and virtual time. Where webhooks go stays as it was."""
         self.state.clear(keep=frozenset(("_endpoint",)))
-        self.webhooks.forget()
+        self.webhooks.deliveries.forget()
         self.request_log.clear()
         self.clock.offset_seconds = 0.0
         self.settings.clear()

@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -17,9 +16,17 @@ from unfold.enums import ActionVariant
 from ticketing.admin import readiness
 from ticketing.admin.actions import carry_out, carry_out_one, dialog
 from ticketing.admin.bases import InTheEventsTimeZone, OfficeAdmin, first
-from ticketing.admin.columns import BAD, GOOD, WAITING, list_url, status_column, stock_bar
-from ticketing.admin.forms import EventForm, ProductForm, ProductFormSet, QuotasWidget, SlotForm, TimesForm, quota_choices
-from ticketing.admin.stock import CapacityGuard, QuotaForm, shown_stock, slots_of
+from ticketing.admin.columns import BAD, GOOD, WAITING, status_column, stock_bar
+from ticketing.admin.forms import (
+    EventForm,
+    ProductForm,
+    ProductFormSet,
+    QuotasWidget,
+    SlotForm,
+    TimesForm,
+    quota_choices,
+)
+from ticketing.admin.stock import CapacityGuard, QuotaForm, offer_slots_of, shown_stock
 from ticketing.models import Event, Organiser, Product, Quota, Slot
 
 
@@ -63,11 +70,7 @@ class QuotaInline(TabularInline):
 
     def get_formset(self, request: HttpRequest, obj: Event | None = None, **kwargs: Any) -> Any:
         formset = super().get_formset(request, obj, **kwargs)
-        slots = slots_of(obj.pk if obj else None)
-        field = formset.form.base_fields.get("slot")
-        if isinstance(field, forms.ModelChoiceField):
-            field.queryset = slots
-            field.choices = [("", _("all slots")), *((slot.pk, slot.when) for slot in slots)]
+        offer_slots_of(obj.pk if obj else None, formset.form.base_fields.get("slot"))
         return formset
 
     @display(description=_("stock"))
@@ -83,10 +86,11 @@ class ProductInline(StackedInline):
         ("name", "kind"),
         ("price", "max_per_order"),
         "quotas",
-        ("sale_starts_at", "sale_ends_at"),
+        "sale_starts_at",
+        "sale_ends_at",
         "description",
-        ("entries", "valid_days", "position"),
-        "is_stopped",
+        ("entries", "valid_days"),
+        ("position", "is_stopped"),
     ]
     extra = 0
     tab = True
@@ -120,7 +124,7 @@ class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
         (
             _("When and where"),
             {
-                "fields": [("starts_at", "ends_at"), "time_zone", ("venue_name", "venue_address")],
+                "fields": ["starts_at", "ends_at", "time_zone", ("venue_name", "venue_address")],
                 "description": _("All times on this page are those of the event's own time zone."),
             },
         ),
@@ -194,7 +198,7 @@ class SlotAdmin(InTheEventsTimeZone, OfficeAdmin):
     list_select_related = ["event"]
     search_fields = ["event__name"]
     autocomplete_fields = ["event"]
-    fields = ["event", ("starts_at", "ends_at")]
+    fields = ["event", "starts_at", "ends_at"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slot]:
         return super().get_queryset(request).select_related("event")
@@ -221,11 +225,14 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
     actions = ["stop_selling", "resume_selling"]
     actions_detail = ["stop_this", "resume_this"]
     fieldsets = [
-        (None, {"fields": ["event", ("name", "kind"), "description", ("price", "max_per_order"), "quotas", "position"]}),
+        (
+            None,
+            {"fields": ["event", ("name", "kind"), "description", ("price", "max_per_order"), "quotas", "position"]},
+        ),
         (
             _("Sale"),
             {
-                "fields": [("sale_starts_at", "sale_ends_at"), "is_stopped"],
+                "fields": ["sale_starts_at", "sale_ends_at", "is_stopped"],
                 "description": _("Times are those of the event's own time zone."),
             },
         ),
@@ -243,7 +250,9 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
         fieldsets = super().get_fieldsets(request, obj)
         if obj:
             return fieldsets
-        return [(title, {**of, "fields": [name for name in of["fields"] if name != "quotas"]}) for title, of in fieldsets]
+        return [
+            (title, {**of, "fields": [name for name in of["fields"] if name != "quotas"]}) for title, of in fieldsets
+        ]
 
     def get_form(self, request: HttpRequest, obj: Product | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
@@ -275,7 +284,9 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
     @display(description=_("quotas"))
     def quota_names(self, product: Product) -> str:
         names = [quota.name for quota in product.quotas.all()]
-        return ", ".join(names[:3]) + (f" + {len(names) - 3}" if len(names) > 3 else "") or str(_("none: cannot be bought"))
+        return ", ".join(names[:3]) + (f" + {len(names) - 3}" if len(names) > 3 else "") or str(
+            _("none: cannot be bought")
+        )
 
     @admin.action(description=_("Stop selling"), permissions=["act"])
     def stop_selling(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:

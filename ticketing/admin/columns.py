@@ -1,14 +1,16 @@
 """How single values look in lists and on read-only pages."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from babel.dates import format_datetime
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
@@ -39,6 +41,49 @@ def list_url(url_name: str, **query: Any) -> str:
 def link_out(address: str, text: Any) -> SafeString:
     """A link that leaves the back office, in a new tab."""
     return format_html('<a class="text-link" href="{}" target="_blank" rel="noopener">{}</a>', address, text)
+
+
+def side_by_side(*links: SafeString) -> SafeString:
+    return format_html_join(" · ", "{}", ([link] for link in links))
+
+
+def two_lines(first: Any, second: Any) -> SafeString:
+    """What belongs together, in one column: a name and its address, say."""
+    return format_html('<span style="white-space: nowrap">{}<br><small>{}</small></span>', first, second)
+
+
+def clipped(text: Any, length: int = 32) -> SafeString:
+    """On one line, the rest in a tooltip."""
+    return format_html('<span style="white-space: nowrap" title="{}">{}</span>', text, Truncator(text).chars(length))
+
+
+def moment(instant: datetime | None) -> SafeString | str:
+    """Short, on one line, in UTC as everything in the office is that does not belong to one event."""
+    if instant is None:
+        return ""
+    in_utc = instant.astimezone(UTC)
+    return format_html(
+        '<time style="white-space: nowrap" datetime="{}" title="{}">{}</time>',
+        in_utc.isoformat(),
+        f"{in_utc:%Y-%m-%d %H:%M:%S} UTC",
+        format_datetime(in_utc, "d MMM yyyy, HH:mm", locale="en_GB"),
+    )
+
+
+def moment_column(field: str, description: Any) -> Callable[[Any, Any], SafeString | str]:
+    """A time of the row as `moment` shows it, sortable."""
+
+    @display(description=description, ordering=field)
+    def column(self: Any, row: Any) -> SafeString | str:
+        return moment(getattr(row, field))
+
+    return column
+
+
+@display(description=_("event"), ordering="event")
+def event_column(self: Any, row: Any) -> SafeString:
+    """The row's event, on one line."""
+    return clipped(row.event, 24)
 
 
 def stock_bar(*, sold: int, held: int, capacity: int) -> SafeString:

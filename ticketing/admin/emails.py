@@ -13,13 +13,23 @@ from unfold.decorators import action, display
 from ticketing import emails
 from ticketing.admin.actions import carry_out, carry_out_one, dialog, staff_name
 from ticketing.admin.bases import RecordAdmin
-from ticketing.admin.columns import BAD, GOOD, WAITING, link_out, list_url, status_column, timeline
+from ticketing.admin.columns import (
+    BAD,
+    GOOD,
+    WAITING,
+    clipped,
+    link_out,
+    list_url,
+    moment_column,
+    status_column,
+    timeline,
+)
 from ticketing.models import OutgoingEmail, StatusChange
 
 
 @admin.register(OutgoingEmail)
 class OutgoingEmailAdmin(RecordAdmin):
-    list_display = ["to", "kind", "status_label", "order_link", "attempts", "created_at", "sent_at", "last_error"]
+    list_display = ["to", "kind", "status_label", "order_link", "attempts", "created", "sent", "error"]
     list_filter = ["status", "kind"]
     search_fields = ["reference"]
     search_help_text = _("Order code or e-mail address")
@@ -27,11 +37,16 @@ class OutgoingEmailAdmin(RecordAdmin):
     actions_detail = ["send_this_again"]
     fieldsets = [
         (None, {"fields": [("to", "kind"), ("status", "order_link")]}),
-        (_("Sending"), {"fields": [("created_at", "sent_at"), ("attempts", "next_attempt_at"), "provider_id", "last_error"]}),
+        (
+            _("Sending"),
+            {"fields": [("created_at", "sent_at"), ("attempts", "next_attempt_at"), "provider_id", "last_error"]},
+        ),
         (_("What it says"), {"fields": ["context"]}),
         (_("History"), {"fields": ["dedupe_key", "history"]}),
     ]
 
+    created = moment_column("created_at", _("created at"))
+    sent = moment_column("sent_at", _("sent at"))
     status_label = status_column({"SENT": GOOD, "PENDING": WAITING, "DEAD": BAD})
 
     def get_search_results(
@@ -43,6 +58,10 @@ class OutgoingEmailAdmin(RecordAdmin):
     @display(description=_("order"), ordering="reference")
     def order_link(self, email: OutgoingEmail) -> SafeString:
         return link_out(list_url("reservations_order", q=email.reference), email.reference)
+
+    @display(description=_("last error"))
+    def error(self, email: OutgoingEmail) -> SafeString:
+        return clipped(email.last_error)
 
     @display(description=_("status changes"))
     def history(self, email: OutgoingEmail) -> SafeString:
@@ -57,7 +76,9 @@ class OutgoingEmailAdmin(RecordAdmin):
         permissions=["act"],
         url_path="send-again",
         icon="send",
-        dialog=dialog(_("Send again?"), _("The same letter, to the same address, as soon as a worker takes it."), _("Send")),
+        dialog=dialog(
+            _("Send again?"), _("The same letter, to the same address, as soon as a worker takes it."), _("Send")
+        ),
     )
     def send_this_again(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return carry_out_one(self, request, object_id, lambda email: _send_again(email, request))

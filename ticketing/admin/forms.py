@@ -36,7 +36,9 @@ class EventForm(TimesForm):
     def clean_currency(self) -> str:
         currency: str = self.cleaned_data["currency"].strip().upper()
         if not is_currency(currency):
-            raise ValidationError(_("%(currency)s is not a currency; write it like EUR."), params={"currency": currency})
+            raise ValidationError(
+                _("%(currency)s is not a currency; write it like EUR."), params={"currency": currency}
+            )
         return currency
 
 
@@ -55,7 +57,9 @@ class ProductForm(forms.ModelForm):
         max_digits=14,
         decimal_places=4,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any", "min": "0"}),
-        help_text=_("In the event's currency, like 25.00; 0 is free. Holds and orders keep the price they were made at."),
+        help_text=_(
+            "In the event's currency, like 25.00; 0 is free. Holds and orders keep the price they were made at."
+        ),
     )
 
     class Meta:

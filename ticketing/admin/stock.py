@@ -3,15 +3,16 @@
 from typing import Any
 
 from django import forms
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.contrib import admin
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.database import retried_on_conflict
 from ticketing import quotas
@@ -55,6 +56,16 @@ class QuotaForm(forms.ModelForm):
         return quota
 
 
+def offer_slots_of(event_id: int | None, field: Any) -> None:
+    """Makes a form's field offer this event's slots, read once for all the forms on a page."""
+    if not isinstance(field, forms.ModelChoiceField):
+        return
+    slots = Slot.objects.filter(event=event_id).select_related("event") if event_id else Slot.objects.none()
+    field.queryset = slots
+    field.widget = UnfoldAdminSelectWidget()
+    field.choices = [("", _("all slots")), *((slot.pk, slot.when) for slot in slots)]
+
+
 class CapacityGuard(ModelAdmin):
     """For forms with quotas in them: losing the race against a buyer is answered by the form, not by an error page.
 
@@ -93,7 +104,9 @@ class QuotaAdmin(CapacityGuard, OfficeAdmin):
             _("Stock"),
             {
                 "fields": ["capacity", "stock"],
-                "description": _("The capacity can be changed while tickets are being sold, down to what is sold and held."),
+                "description": _(
+                    "The capacity can be changed while tickets are being sold, down to what is sold and held."
+                ),
             },
         ),
     ]
@@ -103,6 +116,12 @@ class QuotaAdmin(CapacityGuard, OfficeAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Quota | None = None) -> list[str]:
         return ["event", "stock"] if obj else ["stock"]
+
+    def get_form(self, request: HttpRequest, obj: Quota | None = None, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, **kwargs)
+        if obj:
+            offer_slots_of(obj.event_id, form.base_fields.get("slot"))
+        return form
 
     def save_model(self, request: HttpRequest, obj: Quota, form: QuotaForm, change: bool) -> None:
         form.save()
@@ -114,7 +133,3 @@ class QuotaAdmin(CapacityGuard, OfficeAdmin):
     @display(description=_("stock"))
     def stock(self, quota: Quota | None) -> SafeString | str:
         return shown_stock(quota)
-
-
-def slots_of(event_id: int | None) -> QuerySet[Slot]:
-    return Slot.objects.filter(event=event_id).select_related("event") if event_id else Slot.objects.none()

@@ -11,7 +11,21 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from ticketing.admin.bases import RecordAdmin
-from ticketing.admin.columns import BAD, GOOD, PLAIN, WAITING, link_out, list_url, status_column, timeline
+from ticketing.admin.columns import (
+    BAD,
+    GOOD,
+    PLAIN,
+    WAITING,
+    clipped,
+    event_column,
+    link_out,
+    list_url,
+    moment_column,
+    side_by_side,
+    status_column,
+    timeline,
+    two_lines,
+)
 from ticketing.admin.history import StatusChangeAdmin
 from ticketing.models import EventKey, SerialCounter, StatusChange, Ticket
 
@@ -28,7 +42,8 @@ def by_number(term: str) -> Q | None:
 
 @admin.register(Ticket)
 class TicketAdmin(RecordAdmin):
-    list_display = ["number", "status_label", "event", "product", "slot_when", "holder_name", "holder_email", "issued_at"]
+    list_display = ["number_shown", "status_label", "holder", "event_name", "product_name", "slot_when", "issued"]
+    list_display_links = ["number_shown"]
     list_filter = ["status", ("event", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["event", "product", "slot__event"]
     search_fields = ["serial"]
@@ -40,6 +55,8 @@ class TicketAdmin(RecordAdmin):
         (_("History"), {"fields": ["issued_at", "issue_key", "history"]}),
     ]
 
+    event_name = event_column
+    issued = moment_column("issued_at", _("issued at"))
     status_label = status_column({"VALID": GOOD, "USED": PLAIN, "BLOCKED": WAITING, "VOID": BAD, "REFUNDED": BAD})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Ticket]:
@@ -53,18 +70,26 @@ class TicketAdmin(RecordAdmin):
             return queryset, False
         return queryset.filter(by_number(term) or Q(holder_email__iexact=term) | Q(holder_name__icontains=term)), False
 
-    @display(description=_("number"))
-    def number_shown(self, ticket: Ticket) -> str:
-        return ticket.number
+    @display(description=_("holder"), ordering="holder_name")
+    def holder(self, ticket: Ticket) -> SafeString:
+        return two_lines(ticket.holder_name, ticket.holder_email)
+
+    @display(description=_("number"), ordering="serial")
+    def number_shown(self, ticket: Ticket) -> SafeString:
+        return clipped(ticket.number)
+
+    @display(description=_("product"), ordering="product")
+    def product_name(self, ticket: Ticket) -> SafeString:
+        return clipped(ticket.product, 20)
 
     @display(description=_("slot"))
-    def slot_when(self, ticket: Ticket) -> str:
-        return ticket.slot.when if ticket.slot else ""
+    def slot_when(self, ticket: Ticket) -> SafeString | str:
+        return clipped(ticket.slot.when) if ticket.slot else ""
 
     @display(description=_("see also"))
     def pages(self, ticket: Ticket) -> SafeString:
         page = link_out(ticket.get_absolute_url(), _("the buyer's page"))
-        return page + " · " + link_out(list_url("reservations_order", q=ticket.number), _("its order"))
+        return side_by_side(page, link_out(list_url("reservations_order", q=ticket.number), _("its order")))
 
     @display(description=_("status changes"))
     def history(self, ticket: Ticket) -> SafeString:

@@ -7,7 +7,7 @@
 import { pageArrivedAt, serverClock } from "./server-clock.js";
 
 const AMBER_BELOW_SECONDS = 120;
-const SAY_AT_MINUTES = [5, 2, 1];
+const SAY_AT_MINUTES = [1, 2, 5];
 
 const twoDigits = (number) => String(number).padStart(2, "0");
 
@@ -39,8 +39,8 @@ class Countdown {
     this.speak(seconds);
     this.secondsBefore = seconds;
     if (seconds === 0 && !this.paused) return this.end();
-    const untilNextSecond = (this.expiresAt - this.clock.now()) % 1000;
-    this.timer = setTimeout(() => this.tick(), untilNextSecond > 20 ? untilNextSecond : untilNextSecond + 1000);
+    const untilNextSecond = (((this.expiresAt - this.clock.now()) % 1000) + 1000) % 1000;
+    this.timer = setTimeout(() => this.tick(), untilNextSecond + 10); // a moment past it, never just before
   }
 
   show(seconds) {

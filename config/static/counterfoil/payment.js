@@ -28,6 +28,7 @@ let isPaying = false;
 
 class Paused extends Error {}
 
+document.getElementById("payment").hidden = false;
 start();
 part.form.addEventListener("submit", pay);
 document.getElementById("payment-retry").addEventListener("click", start);
@@ -98,7 +99,7 @@ async function pay(event) {
 /** Stripe said no. Only a card or form error means for certain that nothing was charged. */
 function refused(error) {
   const status = error.payment_intent?.status;
-  if (status === "succeeded" || status === "processing") return location.assign(returnUrl);
+  if (status === "succeeded" || status === "processing") return location.assign(returnedFrom(status));
   if (!["card_error", "validation_error"].includes(error.type)) return unsure();
   say(error.message || part.error.dataset.tryAgain);
   setPaying(false);
@@ -109,6 +110,13 @@ function unsure() {
   const link = Object.assign(document.createElement("a"), { href: returnUrl, textContent: part.error.dataset.checkLabel });
   say(part.error.dataset.unsure, link);
   setPaying(false);
+}
+
+/** The order page, told as Stripe's own redirect tells it: a hint to wait and see, no proof. */
+function returnedFrom(status) {
+  const url = new URL(returnUrl);
+  url.searchParams.set("redirect_status", status);
+  return url.href;
 }
 
 function say(message, ...rest) {

@@ -111,7 +111,7 @@
       this._frame.src = `${ORIGIN}/v3/payment-element`;
       // The frame is 4 px larger on every side, so that focus rings inside it are not cut off.
       dress(this._frame, {
-        display: "block", width: "calc(100% + 8px)", height: "230px", margin: "-4px", border: "0", colorScheme: "light dark",
+        display: "block", maxWidth: "none", width: "calc(100% + 8px)", height: "230px", margin: "-4px", border: "0", colorScheme: "light dark",
       });
       this._opened = new Promise((resolve) => (this._open = resolve));
       this._frame.addEventListener("load", () => this._connect());

@@ -1,0 +1,297 @@
+"""What a person does, in a real browser: every page on the way looked at by axe and photographed."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from reservations.models import Order, Reservation
+from tests.browsing import card_form, challenge, fill_card
+from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory
+from tests.office import Office
+from ticketing.models import Product
+
+pytestmark = [pytest.mark.office, pytest.mark.browser]
+
+SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 900}}
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(params=["phone", "desktop"])
+def size(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def page(browser: Browser, office: Office) -> Iterator[Page]:
+    """A desktop browser; errors in the console or of our scripts fail the test."""
+    with_complaints: list[str] = []
+    context = _context(browser, office, "desktop")
+    yield _page(context, with_complaints)
+    context.close()
+    assert with_complaints == []
+
+
+def _context(browser: Browser, office: Office, size: str, **more) -> BrowserContext:
+    context = browser.new_context(viewport=SIZES[size], base_url=office.base_url, **more)
+    context.set_default_timeout(PATIENCE_MS)
+    return context
+
+
+def _page(context: BrowserContext, complaints: list[str]) -> Page:
+    page = context.new_page()
+    # A declined card is an HTTP error by Stripe's own contract (402); everything else in the console is a fault of ours.
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" and "402" not in line.text else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return page
+
+
+def look(page: Page, name: str, shots: Path) -> None:
+    """A picture for people, and axe for those who do not see it: no violation of WCAG 2.2 AA."""
+    page.screenshot(path=shots / f"{name}.png", full_page=True)
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+
+
+def concert() -> Product:
+    event = EventFactory(
+        name=f"Night of strings {uuid.uuid4().hex[:6]}",
+        summary="An evening of slow light.",
+        description="With an interval.",
+        venue_name="Harbour Hall",
+        venue_address="Kaistrasse 4, Hamburg",
+    )
+    hall = QuotaFactory(event=event, name="Hall", capacity=100)
+    ProductFactory(event=event, name="Balcony", price_minor=4500, quotas=[hall], position=1)
+    return ProductFactory(event=event, name="Floor", price_minor=3200, quotas=[hall, QuotaFactory(event=event, capacity=60)])
+
+
+def choose(page: Page, product: Product, quantity: int = 1) -> None:
+    page.goto(f"/events/{product.event.slug}/")
+    page.locator(f"input[name=quantity-{product.pk}]").fill(str(quantity))
+    page.locator("form[action$='/hold/'] button:not([type=button])").last.click()
+    page.wait_for_url("**/reservations/**")
+
+
+def give_details(page: Page) -> None:
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("E-mail address").fill("ada@example.org")
+    page.get_by_role("button", name=re.compile("Continue to payment|Get tickets")).click()
+
+
+def go_to_payment(page: Page, product: Product, quantity: int = 1) -> None:
+    choose(page, product, quantity)
+    page.get_by_role("link", name="Continue to details").click()
+    give_details(page)
+    card_form(page).locator("input[name=number]").wait_for()
+
+
+def pay(page: Page) -> None:
+    page.get_by_role("button", name=re.compile("^Pay ")).click()
+
+
+def expect_tickets(page: Page, count: int) -> None:
+    page.wait_for_url("**/orders/**")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile("Your tickets? (is|are) here"))
+    expect(page.locator("ol.order-tickets > li")).to_have_count(count)
+
+
+@pytest.mark.row("C1", "P1", "T3", "T4", "C3")
+def test_a_stranger_buys_two_tickets(browser: Browser, office: Office, shots: Path, size: str):
+    complaints: list[str] = []
+    context = _context(browser, office, size, color_scheme="dark" if size == "phone" else "light")
+    page, product = _page(context, complaints), concert()
+    page.goto("/")
+    look(page, f"{size}-1-events", shots)
+    page.get_by_role("link", name=re.compile(re.escape(product.event.name))).first.click()
+    look(page, f"{size}-2-event", shots)
+    choose(page, product, 2)
+    expect(page.locator("[data-countdown-left]")).to_contain_text(re.compile(r"1[45]:\d\d"))
+    look(page, f"{size}-3-basket", shots)
+    page.get_by_role("link", name="Continue to details").click()
+    look(page, f"{size}-4-details", shots)
+    give_details(page)
+    card_form(page).locator("input[name=number]").wait_for()
+    look(page, f"{size}-5-pay", shots)
+    fill_card(page, "4242 4242 4242 4242")
+    pay(page)
+    expect_tickets(page, 2)
+    look(page, f"{size}-6-tickets", shots)
+    page.locator("ol.order-tickets a").first.click()
+    page.wait_for_url("**/tickets/**")
+    look(page, f"{size}-7-ticket", shots)
+    context.close()
+    assert complaints == []
+
+
+@pytest.mark.row("P1")
+def test_a_declined_card_says_why_and_another_card_pays(page: Page, shots: Path):
+    go_to_payment(page, concert())
+    fill_card(page, "4000 0000 0000 9995")
+    pay(page)
+    expect(page.locator("#payment-error")).to_contain_text("insufficient funds")
+    look(page, "desktop-5-declined", shots)
+    fill_card(page, "4242 4242 4242 4242")
+    pay(page)
+    expect_tickets(page, 1)
+
+
+@pytest.mark.row("P1")
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_three_d_secure(page: Page, shots: Path, is_confirmed: bool):
+    go_to_payment(page, concert())
+    fill_card(page, "4000 0025 0000 3155")
+    pay(page)
+    window = challenge(page)
+    window.get_by_role("button", name=re.compile("Complete")).wait_for()
+    page.screenshot(path=shots / "desktop-5-three-d-secure.png")
+    window.get_by_role("button", name=re.compile("Complete" if is_confirmed else "Fail")).click()
+    if is_confirmed:
+        expect_tickets(page, 1)
+    else:
+        expect(page.locator("#payment-error")).to_contain_text(re.compile("authenticat", re.IGNORECASE))
+        expect(page.get_by_role("button", name=re.compile("^Pay "))).to_be_enabled()
+
+
+@pytest.mark.row("T2")
+def test_a_free_ticket_needs_no_payment(page: Page):
+    choose(page, ProductFactory(free=True))
+    page.get_by_role("link", name="Continue to details").click()
+    give_details(page)
+    expect_tickets(page, 1)
+
+
+@pytest.mark.row("C1", "H4", "HC-A8")
+def test_a_hold_that_ends_says_so_and_offers_another_try(page: Page, shots: Path):
+    choose(page, concert())
+    reservation_id = page.url.rstrip("/").rpartition("/")[2]
+    Reservation.objects.filter(pk=reservation_id).update(expires_at="2020-01-01T00:00:00Z")
+    page.reload()
+    expect(page.get_by_text("Your hold has ended").first).to_be_visible()
+    look(page, "desktop-3-ended", shots)
+    page.get_by_role("link", name=re.compile("Try again|Choose again")).first.click()
+    page.wait_for_url("**/events/**")
+
+
+@pytest.mark.row("C1", "H5")
+def test_the_countdown_runs_out_before_the_buyers_eyes(page: Page):
+    """In server time: the page is loaded with two seconds left, and closes by itself."""
+    choose(page, concert())
+    reservation_id = page.url.rstrip("/").rpartition("/")[2]
+    from django.db.models.functions import Now
+    from datetime import timedelta
+
+    Reservation.objects.filter(pk=reservation_id).update(expires_at=Now() + timedelta(seconds=3))
+    page.reload()
+    expect(page.get_by_text("Your hold has ended").first).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("Add .* minutes"))).not_to_be_visible()
+
+
+@pytest.mark.row("H5")
+def test_more_time_once(page: Page):
+    choose(page, concert())
+    page.get_by_role("button", name=re.compile("Add 10 minutes")).click()
+    expect(page.locator("[data-countdown-left]")).to_contain_text(re.compile(r"2[45]:\d\d"))
+    expect(page.get_by_role("button", name=re.compile("Add 10 minutes"))).to_have_count(0)
+
+
+@pytest.mark.row("H16")
+def test_a_slot_is_chosen(page: Page, shots: Path):
+    event = EventFactory(name="Guided tour")
+    slots = [SlotFactory(event=event) for _unused in range(3)]
+    quotas = [QuotaFactory(event=event, slot=slot, capacity=1 + place * 5) for place, slot in enumerate(slots)]
+    product = ProductFactory(event=event, name="Adult", quotas=quotas)
+    page.goto(f"/events/{event.slug}/")
+    page.locator(f"input[name=slot-{product.pk}][value='{slots[1].pk}']").check(force=True)
+    page.locator(f"input[name=quantity-{product.pk}]").fill("2")
+    look(page, "desktop-2-slots", shots)
+    page.locator("form[action$='/hold/'] button:not([type=button])").last.click()
+    page.wait_for_url("**/reservations/**")
+    expect(page.locator("main")).to_contain_text(slots[1].when)
+
+
+@pytest.mark.row("H1")
+def test_too_many_keeps_the_choice_and_names_what_is_left(page: Page, shots: Path):
+    product = ProductFactory(quotas__capacity=2, max_per_order=10)
+    page.goto(f"/events/{product.event.slug}/")
+    page.locator(f"input[name=quantity-{product.pk}]").evaluate("box => { box.removeAttribute('max'); box.value = 3 }")
+    page.locator("form[action$='/hold/'] button:not([type=button])").last.click()
+    expect(page.get_by_role("alert").first).to_contain_text("Not enough")
+    expect(page.locator(f"input[name=quantity-{product.pk}]")).to_have_value("3")
+    page.screenshot(path=shots / "desktop-2-conflict.png", full_page=True)
+
+
+@pytest.mark.row("P4")
+def test_stripe_away_the_page_says_payment_is_paused_and_goes_on_later(page: Page, office: Office, shots: Path):
+    choose(page, concert())
+    page.get_by_role("link", name="Continue to details").click()
+    office.stripe.control.add_fault("http_500_before", method="POST", path="/v1/payment_intents", count=100)
+    give_details(page)
+    expect(page.get_by_role("heading", name="Payment is paused")).to_be_visible()
+    page.screenshot(path=shots / "desktop-5-paused.png", full_page=True)
+    office.stripe.control.clear_faults()
+    page.get_by_role("button", name="Try again").click()
+    card_form(page).locator("input[name=number]").wait_for()
+    fill_card(page, "4242 4242 4242 4242")
+    pay(page)
+    expect_tickets(page, 1)
+
+
+@pytest.mark.row("H6")
+def test_an_order_is_cancelled_by_its_buyer(page: Page, shots: Path):
+    go_to_payment(page, concert())
+    page.get_by_role("button", name=re.compile("Cancel this order")).click()
+    page.wait_for_url("**/orders/**")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    look(page, "desktop-6-cancelled", shots)
+
+
+@pytest.mark.row("T8", "HC-C2")
+def test_the_order_page_waits_for_a_late_webhook_and_then_asks_by_itself(page: Page, office: Office):
+    """Webhooks held back: the page polls, then syncs, and shows the tickets without anybody pressing anything."""
+    office.stripe.control.pause_webhooks()
+    try:
+        go_to_payment(page, concert())
+        fill_card(page, "4242 4242 4242 4242")
+        pay(page)
+        page.wait_for_url("**/orders/**")
+        expect(page.locator("[data-confirming-words]")).to_contain_text(re.compile(r"\(\d+/15\)"))
+        expect(page.locator("ol.order-tickets > li")).to_have_count(1, timeout=60_000)
+    finally:
+        office.stripe.control.resume_webhooks()
+    assert Order.objects.order_by("-pk").first().payments.get().settled_by == "sync"
+
+
+@pytest.mark.row("C3")
+def test_up_to_the_payment_it_works_without_javascript(browser: Browser, office: Office):
+    context = _context(browser, office, "phone", java_script_enabled=False)
+    page, product = context.new_page(), concert()
+    choose(page, product, 2)
+    expect(page.locator("main")).to_contain_text("Held for you until")
+    page.get_by_role("link", name="Continue to details").click()
+    page.get_by_label("Name").fill("Ada")
+    page.get_by_label("E-mail address").fill("not an address")
+    page.get_by_role("button", name="Continue to payment").click()
+    expect(page.get_by_role("alert").first).to_contain_text("E-mail address")
+    expect(page.get_by_label("Name")).to_have_value("Ada")
+    give_details(page)
+    expect(page.locator("main")).to_contain_text("Card payment needs JavaScript")
+    free = ProductFactory(free=True)
+    choose(page, free)
+    page.get_by_role("link", name="Continue to details").click()
+    give_details(page)
+    expect_tickets(page, 1)
+    context.close()
+
+
+@pytest.mark.row("C4")
+def test_a_page_that_is_not_there_says_what_to_do(page: Page, shots: Path, office: Office):
+    answer = page.request.get(f"{office.base_url}/tickets/nobody-has-this-secret/")
+    assert answer.status == 404
+    page.set_content(answer.text())
+    assert answer.headers["x-request-id"] in page.content()
