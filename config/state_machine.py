@@ -52,7 +52,7 @@ def move(row: Any, to: str, *, by: str, why: str, **changes: Any) -> None:
     nothing is written. Expressions such as `Now()` in `changes` are left unread on the instance (refresh to see them).
     """
     source = row.status
-    if source not in row.TRANSITIONS[to]:
+    if source not in row.TRANSITIONS.get(to, ()):
         raise MoveRefused(f"{row._meta.verbose_name} {row.pk}: {source} → {to} is not allowed")
     with transaction.atomic():
         moved = type(row)._default_manager.filter(pk=row.pk, status=source).update(status=to, **changes)

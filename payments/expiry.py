@@ -40,7 +40,7 @@ def close_due(*, limit: int = 100) -> int:
         status=Order.Status.AWAITING_PAYMENT,
         reservation__status=Reservation.Status.ORDERED,
         reservation__expires_at__lte=database_now(),
-    )
+    ).exclude(payments__status=Payment.Status.SUCCEEDED)  # paid, but not what was owed: staff decide (needs_review)
     closed = 0
     for order_id in due.order_by("reservation__expires_at").values_list("pk", flat=True).distinct()[:limit]:
         try:
@@ -65,7 +65,7 @@ def close(order_id: int, *, to: str, by: str, why: str) -> None:
         if intent.status != "canceled":
             settlement.settle(payment.pk, intent=intent, by=by)
             raise AlreadyPaid if intent.status == "succeeded" else CannotTell
-    _cancel_in_our_books(order_id, to=to, by=by, why=why)
+    _cancel_in_our_books(order_id, payment_id=payment.pk if payment else None, to=to, by=by, why=why)
 
 
 def _cancelled_at_stripe(payment: Payment) -> Intent:
@@ -89,13 +89,16 @@ def _cancelled_at_stripe(payment: Payment) -> Intent:
 
 @retried_on_conflict
 @transaction.atomic
-def _cancel_in_our_books(order_id: int, *, to: str, by: str, why: str) -> None:
+def _cancel_in_our_books(order_id: int, *, payment_id: int | None, to: str, by: str, why: str) -> None:
+    """`payment_id` is the payment that Stripe has just cancelled, if there was one to cancel."""
     order = orders.lock(order_id)
     payment = Payment.objects.select_for_update(of=("self",)).filter(order=order, status__in=Payment.UNDECIDED).first()
+    if order.status == Order.Status.PAID or order.payments.filter(status=Payment.Status.SUCCEEDED).exists():
+        raise AlreadyPaid
+    if payment is not None and payment.pk != payment_id:
+        raise CannotTell  # another attempt began meanwhile, which Stripe has not been asked to cancel
     if payment is not None:
         move(payment, Payment.Status.CANCELLED, by=by, why=why)
-    if order.status == Order.Status.PAID:
-        raise AlreadyPaid
     if order.status == Order.Status.AWAITING_PAYMENT:
         orders.cancel(order, to=to, by=by, why=why)
         logger.info("order closed", order=order.code, by=by)

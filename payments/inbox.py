@@ -36,13 +36,20 @@ def store(event: dict[str, Any]) -> bool:
             "object_id": object_id if isinstance(object_id, str) else "",
             "api_version": str(event.get("api_version") or "")[:40],
             "is_livemode": bool(event.get("livemode")),
-            "payload": event,
+            "payload": _without_client_secrets(event),
             "next_attempt_at": Now() + PATIENCE,
         },
     )
     if is_new:
         nudge("payments.process_webhook_event", queue="checkout", webhook_event_id=row.pk)
     return is_new
+
+
+def _without_client_secrets(value: Any) -> Any:
+    """Stripe's events carry them, and they let their holder pay: they are never stored."""
+    if isinstance(value, dict):
+        return {name: _without_client_secrets(inner) for name, inner in value.items() if name != "client_secret"}
+    return [_without_client_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def take(event_id: int) -> WebhookEvent | None:
@@ -90,7 +97,8 @@ def park(event: WebhookEvent, why: str) -> None:
         logger.error("webhook event parked", webhook_event=event.pk, type=event.type, why=why)
         return
     wait = min(WAITS[min(event.attempts, len(WAITS)) - 1], timedelta(minutes=10))
-    WebhookEvent.objects.filter(pk=event.pk).update(next_attempt_at=Now() + wait, last_error=why)
+    waiting = WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED)
+    waiting.update(next_attempt_at=Now() + wait, last_error=why)
 
 
 def requeue(event: WebhookEvent, *, by: str) -> None:

@@ -65,8 +65,17 @@ def settle(payment_id: int, *, intent: Intent, by: str) -> Payment:
     order = orders.lock(order_id)
     payment = Payment.objects.select_for_update(of=("self",)).get(pk=payment_id)
     if payment.status == Payment.Status.NEW:  # the answer that named the intent was lost; now it is found
-        move(payment, Payment.Status.OPEN, by=by, why="found at Stripe", stripe_payment_intent_id=intent.id)
+        move(
+            payment,
+            Payment.Status.OPEN,
+            by=by,
+            why="found at Stripe",
+            stripe_payment_intent_id=intent.id,
+            is_livemode=intent.is_livemode,
+        )
     status = _MEANING.get(intent.status)
+    if status == Payment.Status.SUCCEEDED and payment.status not in (*Payment.UNDECIDED, Payment.Status.SUCCEEDED):
+        _needs_review(payment, order, reason=f"Stripe says succeeded, our books say {payment.status}")
     if status is None or status == payment.status or payment.status not in Payment.UNDECIDED:
         return _note_error(payment, intent)
     if status == Payment.Status.SUCCEEDED:
@@ -89,12 +98,15 @@ def _succeed(payment: Payment, order: Order, intent: Intent, *, by: str) -> None
     failpoint("in_settle_0")
     difference = _difference(payment, intent)
     if difference or order.status != Order.Status.AWAITING_PAYMENT:
-        reason = difference or f"paid while the order is {order.status}"
-        Order.objects.filter(pk=order.pk).update(needs_review=reason)
-        logger.critical("payment does not fit its order", order=order.code, payment=payment.pk, reason=reason)
+        _needs_review(payment, order, reason=difference or f"paid while the order is {order.status}")
         return
     orders.confirm(order, by=by, why="paid")
     logger.info("order paid", order=order.code, payment=payment.pk, by=by)
+
+
+def _needs_review(payment: Payment, order: Order, *, reason: str) -> None:
+    Order.objects.filter(pk=order.pk).update(needs_review=reason)
+    logger.critical("payment does not fit its order", order=order.code, payment=payment.pk, reason=reason)
 
 
 def _difference(payment: Payment, intent: Intent) -> str:

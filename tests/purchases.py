@@ -52,7 +52,7 @@ def ordered(client: Client, product: Product, quantity: int = 1, **details: Any)
     return order, order.payments.get()
 
 
-def end_time(reservation_id: uuid.UUID | str, *, seconds: int = 1) -> None:
+def end_time(reservation_id: uuid.UUID | str, *, seconds: float = 1) -> None:
     """The reservation's time ran out `seconds` ago, by the database's clock."""
     over = Now() - timedelta(seconds=seconds)
     assert Reservation.objects.filter(pk=reservation_id).update(expires_at=over) == 1

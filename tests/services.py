@@ -14,11 +14,10 @@ import pytest
 from deploy.local.services import EmbeddedPostgres, EmbeddedValkey
 
 _started: list[EmbeddedPostgres | EmbeddedValkey] = []
-_folder: Path | None = None
+_folders: list[Path] = []
 
 
 def _start() -> None:
-    global _folder
     defaults = {
         "SECRET_KEY": "a secret key of the test suite",
         "DEBUG": "on",  # static files without collecting; pytest-django switches DEBUG itself off
@@ -36,10 +35,11 @@ def _start() -> None:
         os.environ.setdefault(name, value)
     if "DATABASE_URL" in os.environ and "REDIS_URL" in os.environ:
         return
-    _folder = Path(tempfile.mkdtemp(prefix="counterfoil-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="counterfoil-tests-"))
+    _folders.append(folder)
     for variable, service in (
-        ("DATABASE_URL", EmbeddedPostgres(_folder / "postgres", durable=False)),
-        ("REDIS_URL", EmbeddedValkey(_folder / "valkey")),
+        ("DATABASE_URL", EmbeddedPostgres(folder / "postgres", durable=False)),
+        ("REDIS_URL", EmbeddedValkey(folder / "valkey")),
     ):
         if variable not in os.environ:
             service.start()
@@ -54,5 +54,5 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 def pytest_unconfigure(config: pytest.Config) -> None:
     while _started:
         _started.pop().stop()
-    if _folder is not None:
-        shutil.rmtree(_folder, ignore_errors=True)
+    while _folders:
+        shutil.rmtree(_folders.pop(), ignore_errors=True)

@@ -27,7 +27,10 @@ class Shopper:
         lines = [{"product": product.pk, "slot": slot, "quantity": quantity}]
         headers = {"Idempotency-Key": key} if key else {}
         return requests.post(
-            f"{self.call}/reservations/", json={"event": product.event.slug, "lines": lines}, headers=headers, timeout=30
+            f"{self.call}/reservations/",
+            json={"event": product.event.slug, "lines": lines},
+            headers=headers,
+            timeout=30,
         )
 
     def checkout(self, reservation_id: str) -> requests.Response:

@@ -102,7 +102,9 @@ def test_web_killed_around_the_call_to_stripe_leaves_one_intent(office: Office, 
     placed = shopper.checkout(hold["id"])
     assert placed.status_code == 200
     order = Order.objects.get(email=shopper.email)
-    made = [row for row in office.stripe.control.ledger()["payments"] if row["metadata"].get("order") == order.code]
+    made = [
+        row for row in office.stripe.control.ledger()["payment_intents"] if row["metadata"].get("order") == order.code
+    ]
     assert len(made) == 1
     shopper.pay(placed.json())
     assert shopper.wait_until_done(placed.json())["tickets"] == 1

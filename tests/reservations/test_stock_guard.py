@@ -28,6 +28,7 @@ def test_without_the_constraint_the_same_sql_would_oversell():
     """H3: the guard off: this is what the constraint is there for. The transaction is rolled back."""
     quota = QuotaFactory(capacity=2)
     with transaction.atomic():
+        sql("SET CONSTRAINTS ALL IMMEDIATE")
         sql("ALTER TABLE ticketing_quota DROP CONSTRAINT quota_is_never_oversold")
         sql("UPDATE ticketing_quota SET sold = 3 WHERE id = %s", [quota.pk])
         assert counters(quota) == (0, 3)

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import stripe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.stripe_sandbox.process import Control, SandboxProcess
 
-from .browsing import FLAGS, chromium
 from .clients import client
 from .contract import Contract
 from .host_page import HostPage
@@ -72,17 +71,9 @@ def receiver(running_receiver: Receiver, control: Control) -> Receiver:
     return running_receiver
 
 
-@pytest.fixture(scope="session")
-def chrome() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chrome: Browser) -> Iterator[Page]:
-    context = chrome.new_context(viewport={"width": 1100, "height": 800})
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
     context.set_default_timeout(8000)
     page = context.new_page()
     complaints: list[str] = []

@@ -23,10 +23,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=list(SIZES))
-def sized(chrome: Browser, scheme: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+def sized(browser: Browser, scheme: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     width, height = SIZES[request.param]
     # The policy forbids foreign scripts, and axe is one.
-    context = chrome.new_context(
+    context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme=scheme,  # type: ignore[arg-type]
         bypass_csp=True,

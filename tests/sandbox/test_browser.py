@@ -7,9 +7,9 @@ import pytest
 import stripe
 from playwright.sync_api import Page, expect
 
+from tests.browsing import card_form, challenge, fill_card
 from tests.stripe_sandbox.process import Control, SandboxProcess
 
-from .browsing import card_form, challenge, fill_card
 from .host_page import HostPage
 
 pytestmark = pytest.mark.browser

@@ -96,11 +96,12 @@ async function pay(event) {
   }
 }
 
-/** Stripe said no. Only a card or form error means for certain that nothing was charged. */
+/** Stripe said no. A card or form error, or an intent that wants another card, means for certain: nothing was charged. */
 function refused(error) {
   const status = error.payment_intent?.status;
   if (status === "succeeded" || status === "processing") return location.assign(returnedFrom(status));
-  if (!["card_error", "validation_error"].includes(error.type)) return unsure();
+  const isCertain = ["card_error", "validation_error"].includes(error.type) || status === "requires_payment_method";
+  if (!isCertain) return unsure();
   say(error.message || part.error.dataset.tryAgain);
   setPaying(false);
 }
