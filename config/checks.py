@@ -1,5 +1,6 @@
 """System checks of the settings: a wrong value is named by variable, with a stable id, before anything runs."""
 
+import ipaddress
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,8 +41,19 @@ def _core() -> Iterator[CheckMessage]:
         yield Error("PUBLIC_URL must be an http(s) address.", hint="PUBLIC_URL=https://…", id="counterfoil.E004")
     if settings.FAILPOINTS and not settings.DEBUG:
         yield Error("FAILPOINTS is set: it makes the office fail on purpose.", id="counterfoil.E007")
+    for proxy in settings.TRUSTED_PROXIES:
+        if not _is_network(proxy):
+            yield Error(f"TRUSTED_PROXIES: {proxy} is no address or network.", id="counterfoil.E009")
     if settings.LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
         yield Error(f"LOG_LEVEL={settings.LOG_LEVEL} is no level.", id="counterfoil.E008")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _stripe() -> Iterator[CheckMessage]:

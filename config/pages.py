@@ -42,7 +42,7 @@ _MESSAGES = {400: "invalid", 403: "forbidden", 404: "not_found", 500: "internal_
 
 def _error(request: HttpRequest, status: int, template: str, message: str) -> HttpResponse:
     reference = request_id.of(request)
-    if request.path.startswith(("/api/", "/webhooks/")):
+    if request.path.startswith(("/api/", "/webhooks/", "/maintenance/")):
         body = {"code": _MESSAGES[status], "message": message, "reference": reference}
         return JsonResponse(body, status=status)
     return HttpResponse(render_to_string(template, {"request_id": reference}), status=status)

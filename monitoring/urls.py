@@ -7,4 +7,5 @@ app_name = "monitoring"
 urlpatterns = [
     path("livez/", views.livez, name="livez"),
     path("readyz/", views.readyz, name="readyz"),
+    path("metrics/", views.metrics_page, name="metrics"),
 ]

@@ -1,10 +1,13 @@
-"""Probes: is the process alive, and can it serve?"""
+"""Probes: is the process alive, can it serve, and how is the office doing in numbers?"""
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+import secrets
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from monitoring import health
+from monitoring import health, metrics
 
 ESSENTIAL = {"database", "migrations"}
 
@@ -28,3 +31,17 @@ def readyz(request: HttpRequest) -> HttpResponse:
         "checks": {name: {"ok": check.is_ok, "detail": check.detail} for name, check in found.items()},
     }
     return JsonResponse(body, status=503 if is_down else 200)
+
+
+@require_safe
+@never_cache
+def metrics_page(request: HttpRequest) -> HttpResponse:
+    """`/metrics/` in Prometheus' text format, for whoever has METRICS_TOKEN; closed (404) while none is set."""
+    if not settings.METRICS_TOKEN:
+        raise Http404
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if not secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
+        return HttpResponse(
+            "unauthorised", status=401, content_type="text/plain", headers={"WWW-Authenticate": "Bearer"}
+        )
+    return HttpResponse(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -92,6 +92,8 @@ def read_webhook(body: bytes, signature: str) -> dict[str, Any]:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadSignature from error
+    if not signature.isascii():  # the SDK's comparison would raise
+        raise BadSignature
     for secret in settings.STRIPE_WEBHOOK_SECRETS:
         try:
             stripe.WebhookSignature.verify_header(text, signature, secret, tolerance=WEBHOOK_TOLERANCE_SECONDS)
@@ -104,7 +106,7 @@ def read_webhook(body: bytes, signature: str) -> dict[str, Any]:
 def _event(text: str) -> dict[str, Any]:
     try:
         event = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or nested without end
         raise UnreadableEvent from error
     if not isinstance(event, dict) or not isinstance(event.get("id"), str) or not isinstance(event.get("type"), str):
         raise UnreadableEvent

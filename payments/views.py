@@ -70,7 +70,9 @@ def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
 
 
 def _details_page(request: HttpRequest, held: holds.Hold, form: DetailsForm, *, status: int = 200) -> HttpResponse:
-    return render(request, "payments/details.html", {**_hold_context(held), "form": form}, status=status)
+    notices = " ".join(str(message) for message in messages.get_messages(request))
+    context = {**_hold_context(held), "form": form, "notice": notices}
+    return render(request, "payments/details.html", context, status=status)
 
 
 def _pay_page(request: HttpRequest, held: holds.Hold, order: Order) -> HttpResponse:
@@ -118,7 +120,7 @@ def order_page(request: HttpRequest, code: str) -> HttpResponse:
         "lines": lines,
         "tickets": [_ticket_context(line) for line in lines if line.ticket],
         "phase": phase,
-        "message": status.message,
+        "message": "" if phase == "paid" else status.message,  # the heading says it
         "pay_url": reverse("payments:checkout", args=[order.reservation_id]),
         "config": {
             "status_url": order.address_of("payments:api-status"),

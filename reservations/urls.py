@@ -11,6 +11,7 @@ urlpatterns = [
     path("reservations/<uuid:reservation_id>/", views.basket, name="basket"),
     path("reservations/<uuid:reservation_id>/extend/", views.extend, name="extend"),
     path("reservations/<uuid:reservation_id>/release/", views.release, name="release"),
+    path("maintenance/release-expired-holds/", views.release_expired_holds, name="release-expired-holds"),
     path("api/v1/events/", api.EventList.as_view(), name="api-events"),
     path("api/v1/events/<slug:slug>/", api.EventDetail.as_view(), name="api-event"),
     path("api/v1/events/<slug:slug>/availability/", api.EventAvailability.as_view(), name="api-availability"),

@@ -4,12 +4,16 @@ Catalogue pages carry no cookie and nothing of the person who looks, so that a c
 """
 
 import secrets
+import time
 import uuid
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import Min
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.db.models.functions import Now
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -17,12 +21,13 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
+from config import signed_calls
 from config.dates import clock_time
 from config.money import Money
 from config.origin import is_same_origin
 from reservations import availability, holds
 from reservations.availability import Offer
-from reservations.models import Order, Reservation
+from reservations.models import Order, Reservation, UsedSignature
 from ticketing.models import Event
 
 BUYER_COOKIE = "buyer"
@@ -141,6 +146,23 @@ def release(request: HttpRequest, reservation_id: uuid.UUID) -> HttpResponse:
     if not is_known:
         raise Http404
     return redirect("reservations:basket", reservation_id)
+
+
+@csrf_exempt  # authenticated by its signature (config.signed_calls)
+@require_POST
+def release_expired_holds(request: HttpRequest) -> HttpResponse:
+    """`POST /maintenance/release-expired-holds/`: the sweep, for a scheduler outside; signed, and each call once."""
+    try:
+        signature = signed_calls.verify(
+            request.headers.get("X-Signature", ""), request.body, secret=settings.MAINTENANCE_SECRET, now=time.time()
+        )
+    except signed_calls.SignatureRefused:
+        return JsonResponse({"code": "forbidden", "message": _("The signature was refused.")}, status=403)
+    UsedSignature.objects.filter(used_at__lt=Now() - timedelta(seconds=4 * signed_calls.TOLERANCE_SECONDS)).delete()
+    _row, is_first_use = UsedSignature.objects.get_or_create(signature=signature)
+    if not is_first_use:
+        return JsonResponse({"code": "forbidden", "message": _("The signature was refused.")}, status=403)
+    return JsonResponse({"released": holds.release_expired()})
 
 
 def hold_context(held: holds.Hold, reservation: Reservation) -> dict[str, Any]:

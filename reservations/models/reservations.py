@@ -136,6 +136,20 @@ class Claim(models.Model):
         return f"{self.quantity} of quota {self.quota_id}"
 
 
+class UsedSignature(models.Model):
+    """A signature that the maintenance endpoint has accepted; the same one again is a replay."""
+
+    signature = models.CharField(_("signature"), max_length=64, primary_key=True)
+    used_at = models.DateTimeField(_("used at"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("used signature")
+        verbose_name_plural = _("used signatures")
+
+    def __str__(self) -> str:
+        return self.signature[:12]
+
+
 class ReservationKey(models.Model):
     """A client's idempotency key, bound to the reservation it was granted; refusals bind nothing."""
 

@@ -78,7 +78,9 @@ class RecordInline(unfold.TabularInline):
 
 
 class InTheEventsTimeZone(unfold.ModelAdmin):
-    """Forms whose times are typed and shown as the event's own clocks show them."""
+    """Forms whose times are typed and shown as the event's own clocks show them, and that say so."""
+
+    change_form_before_template = "admin/event_times.html"
 
     def zone_name(self, request: HttpRequest, object_id: str | None) -> str | None:
         """The zone of the event that this form is about; None when it is not known yet."""

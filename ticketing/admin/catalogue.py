@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
@@ -21,10 +20,9 @@ from ticketing.admin.forms import (
     EventForm,
     ProductForm,
     ProductFormSet,
-    QuotasWidget,
     SlotForm,
     TimesForm,
-    quota_choices,
+    offer_quotas_of,
 )
 from ticketing.admin.stock import CapacityGuard, QuotaForm, offer_slots_of, shown_stock
 from ticketing.models import Event, Organiser, Product, Quota, Slot
@@ -101,11 +99,7 @@ class ProductInline(StackedInline):
 
     def get_formset(self, request: HttpRequest, obj: Event | None = None, **kwargs: Any) -> Any:
         formset = super().get_formset(request, obj, **kwargs)
-        field = formset.form.base_fields.get("quotas")
-        if isinstance(field, forms.ModelMultipleChoiceField):
-            field.queryset = Quota.objects.filter(event=obj)
-            field.widget = QuotasWidget()
-            field.choices = quota_choices(obj.pk if obj else None)
+        offer_quotas_of(obj.pk if obj else None, formset.form.base_fields.get("quotas"))
         return formset
 
 
@@ -125,7 +119,6 @@ class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
             _("When and where"),
             {
                 "fields": ["starts_at", "ends_at", "time_zone", ("venue_name", "venue_address")],
-                "description": _("All times on this page are those of the event's own time zone."),
             },
         ),
         (_("Selling"), {"fields": ["currency", ("hold_window_minutes", "extension_minutes")]}),
@@ -233,7 +226,6 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
             _("Sale"),
             {
                 "fields": ["sale_starts_at", "sale_ends_at", "is_stopped"],
-                "description": _("Times are those of the event's own time zone."),
             },
         ),
         (_("Passes only"), {"fields": [("entries", "valid_days")]}),
@@ -256,11 +248,8 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
 
     def get_form(self, request: HttpRequest, obj: Product | None = None, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, **kwargs)
-        field = form.base_fields.get("quotas")
-        if obj and isinstance(field, forms.ModelMultipleChoiceField):
-            field.queryset = Quota.objects.filter(event=obj.event_id)
-            field.widget = QuotasWidget()
-            field.choices = quota_choices(obj.event_id)
+        if obj:
+            offer_quotas_of(obj.event_id, form.base_fields.get("quotas"))
         return form
 
     def response_add(self, request: HttpRequest, obj: Product, post_url_continue: str | None = None) -> HttpResponse:

@@ -52,7 +52,7 @@ class ProductForm(forms.ModelForm):
     """`price` is typed as people say it, 25.00, and kept in minor units of the event's currency."""
 
     price = forms.DecimalField(
-        label=_("price"),
+        label=_("Price"),
         min_value=0,
         max_digits=14,
         decimal_places=4,
@@ -107,11 +107,19 @@ class ProductFormSet(forms.BaseInlineFormSet):
         return {**super().get_form_kwargs(index), "event": self.instance}
 
 
-def quota_choices(event_id: int | None) -> list[tuple[int, str]]:
-    """The event's quotas, read once for all the forms on a page."""
-    found = Quota.objects.filter(event=event_id).select_related("slot__event") if event_id else Quota.objects.none()
-    return [(quota.pk, str(quota)) for quota in found]
+def choose_many(field: Any, choices: Any, *, help_text: Any = "") -> None:
+    """Makes a form's field a list of chosen ones with a search box, for what may be many."""
+    field.widget = UnfoldAdminSelect2MultipleWidget()
+    field.choices = field.widget.choices = choices
+    field.help_text = help_text
 
 
-class QuotasWidget(UnfoldAdminSelect2MultipleWidget):
-    """Choose some of an event's quotas, with a search box when there are many."""
+def offer_quotas_of(event_id: int | None, field: Any) -> None:
+    """Makes a form's field offer this event's quotas, read once for all the forms on a page."""
+    if not isinstance(field, forms.ModelMultipleChoiceField):
+        return
+    field.queryset = Quota.objects.filter(event=event_id) if event_id else Quota.objects.none()
+    text = _("What it draws its stock from: all of them must have room. Without one it cannot be bought.")
+    choose_many(
+        field, [(quota.pk, str(quota)) for quota in field.queryset.select_related("slot__event")], help_text=text
+    )

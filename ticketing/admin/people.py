@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangosGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -14,10 +14,23 @@ from knox.models import get_token_model
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from ticketing.admin.bases import OfficeAdmin
+from ticketing.admin.forms import choose_many
 from ticketing.models import User
 
 AuthToken = get_token_model()
 ONLY_FOR_SUPERUSERS = ["is_superuser", "groups", "user_permissions"]
+
+
+class PermissionsField(OfficeAdmin):
+    """Permissions to be searched for; a plain list of them is wider than the page."""
+
+    filter_horizontal: Any = []
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and db_field.related_model is Permission:
+            choose_many(field, field.choices)
+        return field
 
 
 class NewUserForm(UserCreationForm):
@@ -33,7 +46,7 @@ class UserForm(UserChangeForm):
 
 
 @admin.register(User)
-class UserAdmin(DjangosUserAdmin, OfficeAdmin):
+class UserAdmin(PermissionsField, DjangosUserAdmin):
     """Staff who are no superusers can neither become one nor touch one."""
 
     form = UserForm
@@ -43,7 +56,6 @@ class UserAdmin(DjangosUserAdmin, OfficeAdmin):
     list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
     search_fields = ["email", "name"]
     ordering = ["email"]
-    filter_horizontal = []
     autocomplete_fields = ["groups"]
     readonly_fields = ["joined_at", "last_login"]
     fieldsets = [
@@ -79,7 +91,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(DjangosGroupAdmin, OfficeAdmin):
+class GroupAdmin(PermissionsField, DjangosGroupAdmin):
     list_display = ["name"]
 
 
