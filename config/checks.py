@@ -10,6 +10,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from config import environment
+from config.logs import LEVELS
 
 
 def register_all() -> None:
@@ -44,7 +45,7 @@ def _core() -> Iterator[CheckMessage]:
     for proxy in settings.TRUSTED_PROXIES:
         if not _is_network(proxy):
             yield Error(f"TRUSTED_PROXIES: {proxy} is no address or network.", id="counterfoil.E009")
-    if settings.LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+    if settings.LOG_LEVEL not in LEVELS:
         yield Error(f"LOG_LEVEL={settings.LOG_LEVEL} is no level.", id="counterfoil.E008")
 
 

@@ -22,6 +22,9 @@ _SECRETS = [
 ]
 
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
 def hide_secrets(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Takes secrets and e-mail addresses out of every text of a log line, tracebacks included."""
     for key, value in line.items():
@@ -82,6 +85,7 @@ def logging_config(*, level: str, readable: bool) -> dict[str, Any]:
             "django_structlog.celery": {"level": "WARNING"},
             "stripe": {"level": "WARNING"},
             "kombu": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},  # "received"; "succeeded" says as much
             "celery.redirected": {"level": "WARNING"},
         },
     }

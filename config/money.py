@@ -8,18 +8,23 @@ from babel.core import get_global
 from babel.numbers import format_currency
 from django.utils import translation
 
-# Stripe counts these in units of their own: docs.stripe.com/currencies#zero-decimal and #special-cases.
-# Babel has the customary digits; where Stripe's minor unit differs from custom, Stripe's is what our integers mean.
-_STRIPE_EXPONENTS = {"ISK": 2, "UGX": 2, "HUF": 2, "TWD": 2}
+# Our integers mean what Stripe's do: docs.stripe.com/currencies#zero-decimal, #three-decimal and #special-cases (by
+# which ISK and UGX have two). Custom differs from this for a dozen currencies; config/static/…/money.js has the same.
+_ZERO_DECIMAL = frozenset(
+    ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"]
+)
+_THREE_DECIMAL = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
 
 
 def exponent(currency: str) -> int:
     """How many decimal digits one minor unit stands for: 2 for EUR, 0 for JPY, 3 for KWD."""
     code = currency.upper()
-    if code in _STRIPE_EXPONENTS:
-        return _STRIPE_EXPONENTS[code]
+    return 0 if code in _ZERO_DECIMAL else 3 if code in _THREE_DECIMAL else 2
+
+
+def _customary_digits(currency: str) -> int:
     fractions = get_global("currency_fractions")
-    return fractions.get(code, fractions["DEFAULT"])[0]
+    return fractions.get(currency.upper(), fractions["DEFAULT"])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,9 @@ class Money:
 
     def __str__(self) -> str:
         locale = translation.to_locale(translation.get_language() or "en")
-        return format_currency(self.amount, self.currency, locale=locale)
+        # Where people write fewer digits than Stripe counts, nothing is rounded away: 10.50 is not shown as 11.
+        is_custom = exponent(self.currency) <= _customary_digits(self.currency)
+        return format_currency(self.amount, self.currency, locale=locale, decimal_quantization=is_custom)
 
     def as_json(self) -> dict[str, Any]:
         """The shape of the public contract."""

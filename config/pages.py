@@ -60,7 +60,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _error(request, 403, "403_csrf.html", _("The form was too old or came from another site."))
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception | None = None, **address: str) -> HttpResponse:
     return _error(request, 404, "404.html", _("There is nothing here."))
 
 

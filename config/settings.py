@@ -12,7 +12,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 
 from config.beat import SCHEDULE
 from config.environment import env, read
-from config.logs import logging_config
+from config.logs import LEVELS, logging_config
 
 # --- Where things are -------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.problems.JsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "config.problems.answer_exception",
     "UNAUTHENTICATED_USER": None,
@@ -276,12 +276,18 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    # Several fields are called "status"; these are the names of their enums in the schema.
+    "ENUM_NAME_OVERRIDES": {
+        "ReservationStatusEnum": "reservations.serializers.RESERVATION_STATUSES",
+        "OrderStatusEnum": "payments.serializers.ORDER_STATUSES",
+        "TicketStatusEnum": "payments.serializers.TICKET_STATUSES",
+    },
 }
 
 # --- Monitoring -------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = read(env.str, "LOG_LEVEL", "INFO").upper()
-LOGGING = logging_config(level=LOG_LEVEL, readable=DEBUG)
+LOGGING = logging_config(level=LOG_LEVEL if LOG_LEVEL in LEVELS else "INFO", readable=DEBUG)  # check E008 says so
 METRICS_TOKEN = read(env.str, "METRICS_TOKEN", "")
 MAINTENANCE_SECRET = read(env.str, "MAINTENANCE_SECRET", "")
 SENTRY_DSN = read(env.str, "SENTRY_DSN", "")

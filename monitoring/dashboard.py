@@ -74,7 +74,7 @@ def _sales(now: datetime) -> Iterator[Card]:
     paid = Order.objects.filter(
         status=Order.Status.PAID, paid_at__gte=now - WEEK, created_at__gte=now - WEEK - LONGEST_ORDER
     )
-    rows = list(
+    rows: list[Any] = list(
         paid.values("currency")
         .annotate(
             week=Count("pk"),

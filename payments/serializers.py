@@ -13,6 +13,9 @@ from reservations.serializers import MoneySerializer
 from ticketing.models import Ticket
 from ticketing.qr_codes import qr_text
 
+ORDER_STATUSES = [status.lower() for status in Order.Status.values]
+TICKET_STATUSES = [status.lower() for status in Ticket.Status.values]
+
 Absolute = Callable[[str], str]  # makes a full address of a path
 
 
@@ -30,7 +33,7 @@ class CheckoutRequestSerializer(serializers.Serializer):
 class CheckoutOrderSerializer(serializers.Serializer):
     code = serializers.CharField()
     secret = serializers.CharField()
-    status = serializers.ChoiceField(choices=[status.lower() for status in Order.Status.values])
+    status = serializers.ChoiceField(choices=ORDER_STATUSES)
     url = serializers.URLField()
     status_url = serializers.URLField()
 
@@ -53,7 +56,7 @@ class CheckoutSerializer(serializers.Serializer):
 class OrderStatusSerializer(serializers.Serializer):
     """Documents the answer; `OrderStatus.as_json` makes it."""
 
-    order = serializers.ChoiceField(choices=[status.lower() for status in Order.Status.values])
+    order = serializers.ChoiceField(choices=ORDER_STATUSES)
     payment = serializers.CharField()
     tickets = serializers.IntegerField()
     refund = serializers.ChoiceField(choices=["none", "partial", "full"])
@@ -74,7 +77,7 @@ class OrderLineSerializer(serializers.Serializer):
 class TicketSerializer(serializers.Serializer):
     serial = serializers.IntegerField()
     number = serializers.CharField()
-    status = serializers.ChoiceField(choices=[status.lower() for status in Ticket.Status.values])
+    status = serializers.ChoiceField(choices=TICKET_STATUSES)
     secret = serializers.CharField()
     qr = serializers.CharField()
     entries_total = serializers.IntegerField()
@@ -89,7 +92,7 @@ class OrderSerializer(serializers.Serializer):
     """Documents the answer; `order_json` makes it."""
 
     code = serializers.CharField()
-    status = serializers.ChoiceField(choices=[status.lower() for status in Order.Status.values])
+    status = serializers.ChoiceField(choices=ORDER_STATUSES)
     event = serializers.CharField()
     lines = OrderLineSerializer(many=True)
     tickets = TicketSerializer(many=True)

@@ -9,11 +9,18 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from reservations import holds
-from reservations.models import Claim, OrderLine, Reservation, ReservationKey, ReservationLine, StatusChange
+from reservations.models import (
+    Claim,
+    OrderLine,
+    Reservation,
+    ReservationKey,
+    ReservationLine,
+    StatusChange,
+    UsedSignature,
+)
 from ticketing.admin.actions import Refused, ask_first, carry_out, carry_out_one, dialog, staff_name
 from ticketing.admin.bases import RecordAdmin, RecordInline
 from ticketing.admin.columns import (
@@ -21,6 +28,7 @@ from ticketing.admin.columns import (
     GOOD,
     PLAIN,
     WAITING,
+    breakable,
     clipped,
     event_column,
     link_out,
@@ -29,6 +37,7 @@ from ticketing.admin.columns import (
     status_column,
     timeline,
 )
+from ticketing.admin.decorators import action, display
 from ticketing.admin.history import StatusChangeAdmin
 
 
@@ -199,7 +208,21 @@ class ReservationKeyAdmin(RecordAdmin):
     list_display = ["key", "reservation", "created_at"]
     list_select_related = ["reservation"]
     search_fields = ["key"]
-    fields = ["key", "request_hash", "reservation", "created_at"]
+    fields = ["key", "hash_in_full", "reservation", "created_at"]
+
+    @display(description=_("request hash"))
+    def hash_in_full(self, key: ReservationKey) -> SafeString:
+        return breakable(key.request_hash)
+
+
+@admin.register(UsedSignature)
+class UsedSignatureAdmin(RecordAdmin):
+    """Of the maintenance endpoint; a list to look at when a scheduler's calls are refused as replays."""
+
+    list_display = ["__str__", "used"]
+    fields = ["used_at"]
+
+    used = moment_column("used_at", _("used at"))
 
 
 @admin.register(OrderLine)

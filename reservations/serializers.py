@@ -11,6 +11,9 @@ from reservations.holds import Hold, Wanted
 from reservations.models import Reservation
 
 
+RESERVATION_STATUSES = [status.lower() for status in Reservation.Status.values]
+
+
 class MoneySerializer(serializers.Serializer):
     amount_minor = serializers.IntegerField()
     currency = serializers.CharField()
@@ -51,7 +54,7 @@ class ReservationSerializer(serializers.Serializer):
     """Documents the answer; `as_json` makes it."""
 
     id = serializers.UUIDField()
-    status = serializers.ChoiceField(choices=[status.lower() for status in Reservation.Status.values])
+    status = serializers.ChoiceField(choices=RESERVATION_STATUSES)
     expires_at = serializers.DateTimeField()
     server_time = serializers.DateTimeField()
     can_extend = serializers.BooleanField()

@@ -5,5 +5,5 @@ from ticketing import views
 app_name = "ticketing"
 
 urlpatterns = [
-    path("tickets/<str:secret>/", views.ticket, name="ticket"),
+    path("tickets/<slug:secret>/", views.ticket, name="ticket"),
 ]

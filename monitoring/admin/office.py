@@ -3,10 +3,10 @@
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
 
 from monitoring.models import Heartbeat
 from ticketing.admin.bases import RecordAdmin
+from ticketing.admin.decorators import display
 
 
 @admin.register(Heartbeat)

@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from payments import expiry, settlement, stripe_gateway
@@ -43,6 +42,7 @@ from ticketing.admin.columns import (
     timeline,
     two_lines,
 )
+from ticketing.admin.decorators import action, display
 
 
 class NeedsReviewFilter(admin.SimpleListFilter):

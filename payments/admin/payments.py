@@ -5,7 +5,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
 
 from config.money import Money
 from payments.admin.search import payments_matching
@@ -19,9 +18,11 @@ from ticketing.admin.columns import (
     link_out,
     list_url,
     moment_column,
+    scrollable,
     status_column,
     timeline,
 )
+from ticketing.admin.decorators import display
 from ticketing.admin.history import StatusChangeAdmin
 
 
@@ -30,6 +31,7 @@ class PaymentAdmin(RecordAdmin):
     list_display = ["__str__", "status_label", "amount_in_words", "mode", "stripe_payment_intent_id", "created"]
     list_filter = ["status", "mode", "is_livemode", "settled_by"]
     list_select_related = ["order"]
+    readonly_preprocess_fields = {"request_params": scrollable}
     search_fields = ["order__code"]
     search_help_text = _("Order code, e-mail address, pi_…, cs_… or evt_…")
     fieldsets = [

@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import action, display
 
 from payments import inbox
 from payments.models import StatusChange, WebhookEvent
@@ -23,15 +22,18 @@ from ticketing.admin.columns import (
     link_out,
     list_url,
     moment_column,
+    scrollable,
     status_column,
     timeline,
 )
+from ticketing.admin.decorators import action, display
 
 
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(RecordAdmin):
     list_display = ["type", "status_label", "stripe_id", "object_id", "attempts", "received", "error"]
     list_filter = ["status", "is_livemode"]
+    readonly_preprocess_fields = {"payload": scrollable}
     search_fields = ["stripe_id"]
     search_help_text = _("evt_…, the object's id (pi_…), or a type like payment_intent.succeeded")
     actions = ["requeue"]

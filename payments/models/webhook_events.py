@@ -52,6 +52,8 @@ class WebhookEvent(models.Model):
         indexes = [
             # The sweep's question: what has nobody dealt with?
             models.Index(fields=["next_attempt_at"], condition=Q(status="RECEIVED"), name="webhook_event_due"),
+            # The dashboard's question: what was given up?
+            models.Index(fields=["id"], condition=Q(status__in=["PARKED", "DEAD"]), name="webhook_event_given_up"),
         ]
 
     def __str__(self) -> str:

@@ -74,6 +74,8 @@ class Order(models.Model):
         indexes = [
             models.Index(fields=["email"], name="order_by_email"),
             models.Index(fields=["created_at"], name="order_by_time"),
+            # The dashboard's question: what must a person look at?
+            models.Index(fields=["id"], condition=~Q(needs_review=""), name="order_needs_review"),
         ]
 
     def __str__(self) -> str:

@@ -54,6 +54,8 @@ class Reservation(models.Model):
             models.Index(
                 fields=["event", "expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_of_event"
             ),
+            # The admin's list, newest first.
+            models.Index(fields=["-created_at"], name="reservation_by_time"),
             # The sweep's question, over all events.
             models.Index(fields=["expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_expiry"),
             # The question of payments.expiry.

@@ -14,7 +14,7 @@ from monitoring.models import Heartbeat
 from payments import checkout, settlement
 from payments.models import Payment, WebhookEvent
 from payments.stripe_gateway import Intent
-from reservations.models import Order
+from reservations.models import Order, UsedSignature
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory, UserFactory
 from tests.purchases import hold
 from ticketing import emails
@@ -63,6 +63,7 @@ def one_more_of_everything(number: int, staff: User) -> None:
     paid_order(ProductFactory(event=event, quotas=[quota]))
     hold(ProductFactory(event=event, quotas=[quota]), key=f"key-{number}")
     webhook_event(number)
+    UsedSignature.objects.create(signature=f"{number:064d}")
     OutgoingEmail.objects.update(status=OutgoingEmail.Status.DEAD)
     emails.send_again(newest(OutgoingEmail), by="staff")  # type: ignore[arg-type]
     AuthToken.objects.create(user=UserFactory())

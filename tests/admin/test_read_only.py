@@ -13,7 +13,7 @@ from django.urls import reverse
 from monitoring.models import Heartbeat
 from payments.models import Payment, WebhookEvent
 from payments.models import StatusChange as PaymentChange
-from reservations.models import Claim, Order, OrderLine, Reservation, ReservationKey, ReservationLine
+from reservations.models import Claim, Order, OrderLine, Reservation, ReservationKey, ReservationLine, UsedSignature
 from reservations.models import StatusChange as OrderChange
 from tests.admin.catalogue import newest, one_more_of_everything
 from tests.factories import UserFactory
@@ -37,6 +37,7 @@ RECORDS = [
     SerialCounter,
     Ticket,
     TicketChange,
+    UsedSignature,
     WebhookEvent,
 ]
 pytestmark = pytest.mark.row("T1")

@@ -209,12 +209,18 @@ def test_hc_c11_twenty_deliveries_at_once_are_one_row(client):
 @pytest.mark.row("P7", "HC-C11")
 @pytest.mark.django_db(transaction=True)
 def test_hc_c11_without_the_unique_key_the_deliveries_are_stored_many_times(client):
-    """HC-C11, the guard off: what the constraint on Stripe's id is for."""
+    """HC-C11, the guard off (and a slow disk): what the constraint on Stripe's id is for."""
     event = made_up()
+    sql(
+        "CREATE FUNCTION slow_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;"
+        " CREATE TRIGGER slow_disk BEFORE INSERT ON payments_webhookevent FOR EACH ROW EXECUTE FUNCTION slow_disk()"
+    )
     sql("ALTER TABLE payments_webhookevent DROP CONSTRAINT payments_webhookevent_stripe_id_key")
     try:
         at_once([partial(post, client, event)] * 20)
         assert WebhookEvent.objects.count() > 1
     finally:
+        sql("DROP FUNCTION slow_disk() CASCADE")
         sql("TRUNCATE payments_webhookevent")
         sql("ALTER TABLE payments_webhookevent ADD CONSTRAINT payments_webhookevent_stripe_id_key UNIQUE (stripe_id)")

@@ -88,6 +88,14 @@ def dialog(title: Any, description: Any, button: Any) -> Any:
     return {"title": title, "description": description, "form_class": None, "form_submit_text": button}
 
 
+def edit_next(request: HttpRequest) -> None:
+    """After adding, go to the new row's own page, unless the person asked for something else."""
+    if "_addanother" not in request.POST and "_popup" not in request.POST:
+        form = request.POST.copy()
+        form["_continue"] = "1"
+        request.POST = form  # type: ignore[assignment]
+
+
 def _in_words(row: Any) -> dict[str, Any]:
     return {"row": row, "status": row.get_status_display()}
 
@@ -95,9 +103,8 @@ def _in_words(row: Any) -> dict[str, Any]:
 def _report(request: HttpRequest, done: list[tuple[Model, str]]) -> None:
     if not done:
         return
-    LogEntry.objects.log_actions(
-        request.user.pk, [row for row, _what in done], CHANGE, change_message=done[0][1], single_object=len(done) == 1
-    )
+    for row, what in done:
+        LogEntry.objects.log_actions(request.user.pk or 0, [row], CHANGE, change_message=what)
     if len(done) <= 5:
         for row, what in done:
             messages.success(request, f"{row}: {what}")

@@ -1,7 +1,7 @@
 """What our admin pages have in common: cheap lists, read-only records, and times in the event's own zone."""
 
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import Model, QuerySet
@@ -88,7 +88,7 @@ class InTheEventsTimeZone(unfold.ModelAdmin):
 
     def changeform_view(self, request: HttpRequest, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
         zone = self.zone_name(request, object_id)
-        if zone not in timezone.zoneinfo.available_timezones():
+        if zone is None or zone not in available_timezones():
             return super().changeform_view(request, object_id, *args, **kwargs)
         with timezone.override(ZoneInfo(zone)):
             response = super().changeform_view(request, object_id, *args, **kwargs)

@@ -9,13 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import StackedInline, TabularInline
-from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from ticketing.admin import readiness
-from ticketing.admin.actions import carry_out, carry_out_one, dialog
+from ticketing.admin.actions import carry_out, carry_out_one, dialog, edit_next
 from ticketing.admin.bases import InTheEventsTimeZone, OfficeAdmin, first
 from ticketing.admin.columns import BAD, GOOD, WAITING, status_column, stock_bar
+from ticketing.admin.decorators import action, display
 from ticketing.admin.forms import (
     EventForm,
     ProductForm,
@@ -158,9 +158,7 @@ class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
 
     def response_add(self, request: HttpRequest, obj: Event, post_url_continue: str | None = None) -> HttpResponse:
         """To the event's page, where slots, quotas and products are added next."""
-        if "_addanother" not in request.POST and "_popup" not in request.POST:
-            request.POST = request.POST.copy()
-            request.POST["_continue"] = "1"
+        edit_next(request)
         return super().response_add(request, obj, post_url_continue)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -254,9 +252,7 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
 
     def response_add(self, request: HttpRequest, obj: Product, post_url_continue: str | None = None) -> HttpResponse:
         messages.info(request, _("Now choose the quotas it draws on; without one it cannot be bought."))
-        if "_addanother" not in request.POST and "_popup" not in request.POST:
-            request.POST = request.POST.copy()
-            request.POST["_continue"] = "1"
+        edit_next(request)
         return super().response_add(request, obj, post_url_continue)
 
     def zone_name(self, request: HttpRequest, object_id: str | None) -> str | None:

@@ -12,7 +12,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
+
+from ticketing.admin.decorators import display
 
 GOOD, WAITING, BAD, PLAIN = "success", "warning", "danger", "info"
 
@@ -55,6 +56,16 @@ def two_lines(first: Any, second: Any) -> SafeString:
 def clipped(text: Any, length: int = 32) -> SafeString:
     """On one line, the rest in a tooltip."""
     return format_html('<span style="white-space: nowrap" title="{}">{}</span>', text, Truncator(text).chars(length))
+
+
+def breakable(text: Any) -> SafeString:
+    """A long key that may be wrapped anywhere, so that it fits a telephone."""
+    return format_html('<span style="overflow-wrap: anywhere">{}</span>', text)
+
+
+def scrollable(contents: SafeString) -> SafeString:
+    """What has long lines (JSON) scrolls in its own box instead of widening the page."""
+    return format_html('<div style="overflow-x: auto; max-width: calc(100vw - 4rem)">{}</div>', contents)
 
 
 def moment(instant: datetime | None) -> SafeString | str:

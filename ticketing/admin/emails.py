@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import action, display
 
 from ticketing import emails
 from ticketing.admin.actions import carry_out, carry_out_one, dialog, staff_name
@@ -21,9 +20,11 @@ from ticketing.admin.columns import (
     link_out,
     list_url,
     moment_column,
+    scrollable,
     status_column,
     timeline,
 )
+from ticketing.admin.decorators import action, display
 from ticketing.models import OutgoingEmail, StatusChange
 
 
@@ -31,6 +32,7 @@ from ticketing.models import OutgoingEmail, StatusChange
 class OutgoingEmailAdmin(RecordAdmin):
     list_display = ["to", "kind", "status_label", "order_link", "attempts", "created", "sent", "error"]
     list_filter = ["status", "kind"]
+    readonly_preprocess_fields = {"context": scrollable}
     search_fields = ["reference"]
     search_help_text = _("Order code or e-mail address")
     actions = ["send_again"]

@@ -3,10 +3,10 @@
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
 
 from ticketing.admin.bases import RecordAdmin
 from ticketing.admin.columns import moment_column
+from ticketing.admin.decorators import display
 
 
 class StatusChangeAdmin(RecordAdmin):

@@ -63,7 +63,7 @@ class UserAdmin(PermissionsField, DjangosUserAdmin):
         (
             _("Permissions"),
             {
-                "fields": [("is_active", "is_staff", "is_superuser"), "groups", "user_permissions"],
+                "fields": ["is_active", "is_staff", "is_superuser", "groups", "user_permissions"],
                 "description": _("Staff see what their groups allow; superusers see and may do everything."),
             },
         ),
@@ -91,7 +91,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(PermissionsField, DjangosGroupAdmin):
+class GroupAdmin(PermissionsField, DjangosGroupAdmin):  # type: ignore[misc]  # their signatures differ
     list_display = ["name"]
 
 
@@ -104,7 +104,7 @@ class AuthTokenAdmin(KnoxsAuthTokenAdmin, OfficeAdmin):
 
     list_display = ["user", "token_key", "created", "expiry"]
     list_select_related = ["user"]
-    raw_id_fields = []
+    raw_id_fields: Any = []
     autocomplete_fields = ["user"]
     search_fields = ["token_key", "user__email"]
     fields = ["user", "expiry"]

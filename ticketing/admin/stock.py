@@ -11,13 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from config.database import retried_on_conflict
 from ticketing import quotas
 from ticketing.admin.bases import OfficeAdmin
 from ticketing.admin.columns import stock_bar
+from ticketing.admin.decorators import display
 from ticketing.models import Quota, Slot
 
 NEVER_OVERSOLD = "quota_is_never_oversold"

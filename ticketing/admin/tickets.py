@@ -8,7 +8,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from unfold.decorators import display
 
 from ticketing.admin.bases import RecordAdmin
 from ticketing.admin.columns import (
@@ -16,6 +15,7 @@ from ticketing.admin.columns import (
     GOOD,
     PLAIN,
     WAITING,
+    breakable,
     clipped,
     event_column,
     link_out,
@@ -26,6 +26,7 @@ from ticketing.admin.columns import (
     timeline,
     two_lines,
 )
+from ticketing.admin.decorators import display
 from ticketing.admin.history import StatusChangeAdmin
 from ticketing.models import EventKey, SerialCounter, StatusChange, Ticket
 
@@ -115,8 +116,8 @@ class EventKeyAdmin(RecordAdmin):
         return super().get_queryset(request).select_related("event").defer("private_key")
 
     @display(description=_("public key"))
-    def public_half(self, key: Any) -> str:
-        return bytes(key.public_key).hex()
+    def public_half(self, key: Any) -> SafeString:
+        return breakable(bytes(key.public_key).hex())
 
 
 admin.site.register(StatusChange, StatusChangeAdmin)

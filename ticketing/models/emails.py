@@ -55,6 +55,7 @@ class OutgoingEmail(models.Model):
         indexes = [
             # The sweep's question: what is due?
             models.Index(fields=["next_attempt_at"], condition=Q(status="PENDING"), name="email_due"),
+            models.Index(fields=["id"], condition=Q(status="DEAD"), name="email_given_up"),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,126 @@
+"""One id from request to log line to answer, and nothing private in any log."""
+
+import io
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from django.conf import settings as django_settings
+from django.test import Client
+
+from config.logs import logging_config
+from tests.factories import ProductFactory
+from tests.purchases import BUYER, ask, check_out, hold, line, order_of
+from ticketing.models import Ticket
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def lines() -> Iterator:
+    """A function that gives the log so far as production writes it: one JSON object a line."""
+    formatter = logging_config(level="DEBUG", readable=False)["formatters"]["structured"]
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(**{k: v for k, v in formatter.items() if k != "()"}))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel("DEBUG")
+    yield lambda: [json.loads(text) for text in stream.getvalue().splitlines()]
+    root.removeHandler(handler)
+    root.setLevel(level)
+    logging_config(level=django_settings.LOG_LEVEL, readable=django_settings.DEBUG)
+
+
+@pytest.mark.row("M9")
+def test_a_well_formed_id_is_taken_over():
+    answer = Client().get("/", headers={"X-Request-ID": "from-the-proxy.1"})
+    assert answer["X-Request-ID"] == "from-the-proxy.1"
+
+
+@pytest.mark.row("M9")
+@pytest.mark.parametrize(
+    "given", ["", "short", "x" * 65, "with blanks in it", "semi;colon;id", "line\tbreak-id", "é" * 9]
+)
+def test_anything_else_is_replaced_by_an_id_of_our_own(given):
+    answer = Client().get("/", headers={"X-Request-ID": given})
+    assert answer["X-Request-ID"] != given
+    assert uuid.UUID(answer["X-Request-ID"])
+
+
+@pytest.mark.row("M9")
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing/", "/api/v1/events/", "/api/v1/nothing/", "/livez/", "/webhooks/stripe/"]
+)
+def test_every_answer_carries_one(path):
+    client = Client()
+    ids = {client.get(path)["X-Request-ID"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+@pytest.mark.row("M9")
+def test_one_line_a_request_with_its_id_and_no_query(lines):
+    Client().get("/events/nothing/?secret=top", headers={"X-Request-ID": "known-request-id"})
+    written = [entry for entry in lines() if entry["event"] == "request"]
+    assert len(written) == 1
+    entry = written[0]
+    assert (entry["request_id"], entry["method"], entry["path"], entry["status"]) == (
+        "known-request-id",
+        "GET",
+        "/events/nothing/",
+        404,
+    )
+    assert entry["timestamp"].endswith("Z")
+    assert (entry["level"], entry["logger"]) == ("info", "config.request_id")
+
+
+@pytest.mark.row("M9")
+def test_probes_write_no_line(lines):
+    Client().get("/livez/")
+    assert lines() == []
+
+
+@pytest.mark.row("M9")
+def test_a_whole_purchase_leaves_nothing_private_in_the_log(lines):
+    """M9: no address, no name, no secret, no reservation's id; and yet the order's code is there to be found."""
+    client = Client()
+    held = hold(ProductFactory(free=True))
+    check_out(client, held.id)
+    order = order_of(held.id)
+    ticket = Ticket.objects.get()
+    client.get(f"/reservations/{held.id}/")
+    client.get(order.get_absolute_url())
+    client.get(ticket.get_absolute_url())
+    ask(client, "nothing", [line(ticket.product)])
+    text = json.dumps(lines())
+    for private in (BUYER["email"], BUYER["name"], order.secret, ticket.secret, str(held.id)):
+        assert private not in text
+    assert str(held.id)[:8] in text
+    assert len(lines()) >= 5
+
+
+@pytest.mark.row("M9")
+def test_what_slips_into_a_line_is_taken_out_again(lines):
+    """M9: as a field, in a message of a library, in a nested value, in a traceback."""
+    secret, address = "pi_123_secret_Abc456", "ada.lovelace+x@mail.example.org"
+    log = structlog.get_logger("tests")
+    log.warning(
+        "stripe said", detail=f"client secret {secret}", to=[address], more={"url": "/orders/X/?secret=top5&a=1"}
+    )
+    logging.getLogger("some.library").error("mail to %s failed for /tickets/abcDEF-_9/", address)
+    try:
+        raise ValueError(f"{address} {secret} /reservations/0e6a1c2e-1111-4222-8333-944445555666/")
+    except ValueError:
+        log.exception("it broke")
+    written = lines()
+    text = json.dumps(written, ensure_ascii=False)
+    for private in ("Abc456", address, "lovelace", "top5", "abcDEF", "944445555666"):
+        assert private not in text
+    assert "pi_123_secret_…" in text
+    assert "ValueError" in text
+    assert [entry["level"] for entry in written] == ["warning", "error", "error"]
+    assert all(entry["timestamp"] for entry in written)
