@@ -10,7 +10,6 @@ from config.dates import rfc3339
 from reservations.holds import Hold, Wanted
 from reservations.models import Reservation
 
-
 RESERVATION_STATUSES = [status.lower() for status in Reservation.Status.values]
 
 
