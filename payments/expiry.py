@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from config.database import database_now, retried_on_conflict
@@ -70,12 +70,16 @@ def close(order_id: int, *, to: str, by: str, why: str) -> None:
 
 def _cancelled_at_stripe(payment: Payment) -> Intent:
     """The intent after our attempt to cancel it. Network: no transaction is open."""
-    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now() + LEASE)
+    # A key of its own for each attempt, committed before it is sent: Stripe would repeat a refusal ("it is processing")
+    # under the same key for a day, whatever became of the intent meanwhile. Cancelling twice does no harm.
+    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now() + LEASE, close_attempts=F("close_attempts") + 1)
+    payment.refresh_from_db()
+    key = f"cancel:{payment.idempotency_key}:{payment.close_attempts}"
     try:
         # A NEW payment may or may not exist at Stripe; its committed key finds it, or makes one we then cancel.
         intent_id = payment.stripe_payment_intent_id or checkout.open_payment(payment).id
         try:
-            return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=f"cancel:{payment.idempotency_key}")
+            return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=key)
         except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
             return stripe_gateway.retrieve_payment_intent(intent_id)
     except (

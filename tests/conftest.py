@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from payments import stripe_gateway
+from tests.brokers import no_broker
 from tests.browsing import launch
 from tests.office import Office
 from tests.stripe_sandbox.process import SandboxProcess
@@ -78,3 +79,10 @@ def shots() -> Path:
     folder = Path(os.environ.get("SCREENSHOTS", "var/screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture
+def dead_broker(settings) -> Iterator[None]:
+    """Every connection to the broker is refused."""
+    with no_broker(working=settings.REDIS_URL):
+        yield

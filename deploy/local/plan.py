@@ -90,6 +90,7 @@ class Plan:
             "METRICS_TOKEN": self.secrets.metrics_token,
             "MAINTENANCE_SECRET": self.secrets.maintenance_secret,
             "MAIL_FOLDER": str(self.var.mailbox),
+            "DEFAULT_FROM_EMAIL": self.caller.get("DEFAULT_FROM_EMAIL") or "tickets@counterfoil.example",
             "STATIC_ROOT": str(self.var.path / "static"),
             "ADMIN_REQUIRE_2FA": self.caller.get("ADMIN_REQUIRE_2FA", "off"),
             "DEMO_ADMIN_PASSWORD": self.secrets.admin_password,

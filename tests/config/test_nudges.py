@@ -1,6 +1,5 @@
 """Asking a worker to hurry: after the commit, and without caring whether anyone hears."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -19,12 +18,6 @@ from ticketing import emails
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def connect_to(broker: str) -> None:
-    app.conf.broker_url = app.conf.broker_write_url = broker
-    app.pool.force_close_all()
-    app._after_fork()
-
-
 @pytest.fixture
 def queue(settings) -> Iterator:
     """A queue of our own on the real broker, empty; gives a function that counts what waits in it."""
@@ -39,17 +32,6 @@ def queue(settings) -> Iterator:
     yield waiting
     with app.connection_for_write() as connection:
         connection.default_channel.client.delete(name)
-
-
-@pytest.fixture
-def dead_broker(settings) -> Iterator[None]:
-    """The broker's port is closed: every connection is refused."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    connect_to(f"redis://127.0.0.1:{port}/0")
-    yield
-    connect_to(settings.REDIS_URL)
 
 
 @pytest.mark.row("HC-E11", "HC-E3")

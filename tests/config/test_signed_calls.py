@@ -24,7 +24,16 @@ def test_a_signed_call_is_accepted():
         ("", b"body", SECRET, 1_000),
         ("t=1000,v1=", b"body", SECRET, 1_000),
     ],
-    ids=["changed body", "other secret", "stale", "from the future", "no secret set", "changed time", "empty", "cut off"],
+    ids=[
+        "changed body",
+        "other secret",
+        "stale",
+        "from the future",
+        "no secret set",
+        "changed time",
+        "empty",
+        "cut off",
+    ],
 )
 def test_anything_else_is_refused(header: str, body: bytes, secret: str, now: float):
     with pytest.raises(signed_calls.SignatureRefused):
