@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
 from config.database import database_now, retried_on_conflict
@@ -35,14 +35,18 @@ class CannotTell(Exception):
 
 def close_due(*, limit: int = 100) -> int:
     """Closes orders whose reservation's time is over, oldest first; how many ended (cancelled, or found paid)."""
+    payments = Payment.objects.filter(order=OuterRef("pk"))
+    undecided = payments.filter(status__in=Payment.UNDECIDED)
     due = Order.objects.filter(
-        ~Q(payments__status__in=Payment.UNDECIDED) | Q(payments__next_attempt_at__lte=Now()),
+        ~Exists(undecided) | Exists(undecided.filter(next_attempt_at__lte=Now())),
+        # Paid, but not what was owed: staff decide (needs_review).
+        ~Exists(payments.filter(status=Payment.Status.SUCCEEDED)),
         status=Order.Status.AWAITING_PAYMENT,
         reservation__status=Reservation.Status.ORDERED,
         reservation__expires_at__lte=database_now(),
-    ).exclude(payments__status=Payment.Status.SUCCEEDED)  # paid, but not what was owed: staff decide (needs_review)
+    )
     closed = 0
-    for order_id in due.order_by("reservation__expires_at").values_list("pk", flat=True).distinct()[:limit]:
+    for order_id in due.order_by("reservation__expires_at").values_list("pk", flat=True)[:limit]:
         try:
             close(order_id, to=Reservation.Status.EXPIRED, by="expiry", why="time to pay is over")
             closed += 1

@@ -9,7 +9,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from config.nudges import nudge
-from config.state_machine import move
+from config.state_machine import MoveRefused, move
 from payments.models import WebhookEvent
 
 logger = structlog.get_logger(__name__)
@@ -81,8 +81,8 @@ def finish(event_id: int, status: str, *, why: str) -> bool:
 def put_off(event: WebhookEvent, error: str) -> None:
     """Tried in vain: again later, and after a day the event is DEAD."""
     if event.attempts > len(WAITS):
-        move(event, WebhookEvent.Status.DEAD, by="webhook", why="tried in vain", last_error=error)
-        logger.critical("webhook event given up", webhook_event=event.pk, type=event.type)
+        if _give_up(event, WebhookEvent.Status.DEAD, why="tried in vain", error=error):
+            logger.critical("webhook event given up", webhook_event=event.pk, type=event.type)
         return
     WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED).update(
         next_attempt_at=Now() + WAITS[event.attempts - 1], last_error=error
@@ -93,12 +93,20 @@ def park(event: WebhookEvent, why: str) -> None:
     """Nothing of ours matches: tried again for an hour, then left to staff."""
     is_old = WebhookEvent.objects.filter(pk=event.pk, received_at__lte=Now() - PARK_AFTER).exists()
     if is_old:
-        move(event, WebhookEvent.Status.PARKED, by="webhook", why=why, last_error=why)
-        logger.error("webhook event parked", webhook_event=event.pk, type=event.type, why=why)
+        if _give_up(event, WebhookEvent.Status.PARKED, why=why, error=why):
+            logger.error("webhook event parked", webhook_event=event.pk, type=event.type, why=why)
         return
     wait = min(WAITS[min(event.attempts, len(WAITS)) - 1], timedelta(minutes=10))
     waiting = WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED)
     waiting.update(next_attempt_at=Now() + wait, last_error=why)
+
+
+def _give_up(event: WebhookEvent, status: str, *, why: str, error: str) -> bool:
+    try:
+        move(event, status, by="webhook", why=why, last_error=error)
+    except MoveRefused:
+        return False  # another worker has dealt with it meanwhile
+    return True
 
 
 def requeue(event: WebhookEvent, *, by: str) -> None:

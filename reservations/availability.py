@@ -62,7 +62,7 @@ place AS (
 )
 SELECT e.id, place.product_id, place.slot_id, GREATEST(COALESCE(min(draw.free), 0), 0), COALESCE(min(draw.capacity), 0),
     CASE
-        WHEN moment.now >= COALESCE(p.sale_ends_at, s.ends_at, e.ends_at) THEN 'ended'
+        WHEN moment.now >= LEAST(p.sale_ends_at, COALESCE(s.ends_at, e.ends_at)) THEN 'ended'
         WHEN e.status <> 'PUBLISHED' OR p.is_stopped OR moment.now < p.sale_starts_at OR min(draw.capacity) IS NULL
             THEN 'not_on_sale'
     END,

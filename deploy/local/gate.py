@@ -84,7 +84,7 @@ def tests() -> int:
     env = {**os.environ, **({"CHROMIUM": browser} if browser else {})}
     with tempfile.TemporaryDirectory(prefix="counterfoil-gate-") as folder:
         report = Path(folder) / "pytest.xml"
-        argv = [sys.executable, "-m", "pytest", "-n", "2", f"--junitxml={report}"]
+        argv = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", f"--junitxml={report}"]
         argv += shlex.split(os.environ.get("PYTEST_ARGS", ""))
         print("\n== tests: pytest", flush=True)
         code = subprocess.run(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, check=False).returncode

@@ -95,7 +95,7 @@ def test_repeating_gives_the_same_order_and_intent(client, sandbox):
     assert len(created(sandbox)) == 1
 
 
-@pytest.mark.row("P3", "HC-A7")
+@pytest.mark.row("P3")
 def test_ten_tabs_at_once_get_one_intent(client, sandbox):
     """P3: double click and two tabs: one order, one payment, one intent at Stripe."""
     held = hold(ProductFactory())

@@ -146,7 +146,7 @@ TAMPERED = {
 }
 
 
-@pytest.mark.row("P11", "HC-B8")
+@pytest.mark.row("P11")
 @pytest.mark.parametrize("case", TAMPERED)
 def test_what_was_paid_must_be_what_was_owed(client, sandbox, case):
     """P11: nothing is issued; the money is in our books, and the order says why a person must look."""
@@ -166,7 +166,7 @@ def test_what_was_paid_must_be_what_was_owed(client, sandbox, case):
     assert "by hand" in body["message"]
 
 
-@pytest.mark.row("P11", "HC-B8")
+@pytest.mark.row("P11")
 def test_an_order_with_odd_money_is_not_closed_as_unpaid(client, sandbox):
     """P11: its time runs out, its buyer presses cancel: nobody may be told that nothing was charged."""
     product = ProductFactory()
@@ -184,7 +184,7 @@ def test_an_order_with_odd_money_is_not_closed_as_unpaid(client, sandbox):
     assert stock_of(product) == (1, 0)
 
 
-@pytest.mark.row("P11", "HC-D9")
+@pytest.mark.row("P11")
 def test_a_success_of_an_order_that_was_closed_meanwhile_is_for_a_person(client, sandbox):
     """P11: the order was closed by hand while its payment was open: the money is noted, nothing is issued."""
     order, payment = ordered(client, ProductFactory())

@@ -265,8 +265,8 @@ def test_hc_e4_an_effect_that_fails_half_way_leaves_nothing_and_is_repeated(clie
     assert stock_of(product) == (0, 1)
 
 
-@pytest.mark.row("P8", "HC-G1")
-def test_hc_g1_stripe_away_while_an_event_waits(client, sandbox):
+@pytest.mark.row("P8")
+def test_stripe_away_while_an_event_waits(client, sandbox):
     """P8: no answer is a failed attempt like any other; afterwards nothing is lost."""
     _order, payment = ordered(client, ProductFactory())
     sandbox.control.pay(payment.stripe_payment_intent_id)

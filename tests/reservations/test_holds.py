@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
-from reservations import holds
+from reservations import availability, holds
 from reservations.models import Claim, Reservation, StatusChange
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory
 from tests.purchases import ask, counters, hold, line, recount, stock_of
@@ -310,3 +311,19 @@ def test_the_hold_form_answers_nonsense_with_the_page_and_a_reason(client, form)
     assert answer.status_code == 400
     assert product.name in answer.content.decode()
     assert stock_of(product) == (0, 0)
+
+
+@pytest.mark.django_db
+@pytest.mark.row("T1")
+def test_a_sale_never_outlasts_its_event_or_slot():
+    """A sale window that staff set too long ends with what it sells."""
+    later = timezone.now() + timedelta(days=30)
+    past = ProductFactory(event=EventFactory(past=True), sale_ends_at=later)
+    with pytest.raises(holds.NotOnSale):
+        holds.reserve(past.event.slug, lines=[holds.Wanted(past.pk, None, 1)])
+    slot = SlotFactory(starts_at=timezone.now() - timedelta(hours=3))
+    product = ProductFactory(event=slot.event, sale_ends_at=later, quotas=[QuotaFactory(event=slot.event, slot=slot)])
+    with pytest.raises(holds.NotOnSale):
+        holds.reserve(slot.event.slug, lines=[holds.Wanted(product.pk, slot.pk, 1)])
+    [offer] = availability.offers(slot.event)
+    assert offer.state == "ended"

@@ -76,7 +76,7 @@ def test_a_status_outside_its_enum_is_refused_by_the_database():
         Reservation.objects.filter(pk=held.id).update(status="LOST")
 
 
-@pytest.mark.row("HC-K2", "H3")
+@pytest.mark.row("H3")
 def test_a_reservation_deleted_by_hand_leaves_the_counters_to_the_books():
     """H3: deleting rows never lets the counter go below zero when the next hold ends."""
     product = ProductFactory(quotas__capacity=2)

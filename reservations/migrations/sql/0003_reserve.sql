@@ -132,7 +132,7 @@ BEGIN
     WHERE v_event.status <> 'PUBLISHED'
        OR p.is_stopped
        OR v_now < p.sale_starts_at
-       OR v_now >= COALESCE(p.sale_ends_at, s.ends_at, v_event.ends_at)
+       OR v_now >= LEAST(p.sale_ends_at, COALESCE(s.ends_at, v_event.ends_at))  -- LEAST passes over NULLs
        OR NOT EXISTS (SELECT FROM ticketing_product_quotas pq WHERE pq.product_id = p.id);
     IF v_found IS NOT NULL THEN
         RETURN jsonb_build_object('result', 'not_on_sale', 'lines', v_found);
