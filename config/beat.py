@@ -21,6 +21,7 @@ SCHEDULE = {
     "proof that beat and the workers live": _every(15, "monitoring.beat", "background"),
 }
 
+# Each runs in a thread of its own there, so that a slow mail server or Stripe does not hold up the rest.
 FALLBACK = (
     "payments.sweep_webhook_events",
     "payments.sweep_expired_orders",

@@ -18,7 +18,8 @@ def read(parse: Callable[..., Any], name: str, default: Any, **options: Any) -> 
     if not env.str(name, "").strip():
         return default
     try:
-        return parse(name, **options)
+        value = parse(name, **options)
+        return [entry.strip() for entry in value] if parse == env.list else value
     except (EnvError, ValueError) as error:
         mistakes.append((name, str(error)))
         return default

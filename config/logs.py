@@ -18,10 +18,12 @@ _SECRETS = [
     (re.compile(r"(/tickets/)[^/\s'\"]+"), r"\1…"),
     (re.compile(r"(_secret_)\w+"), r"\1…"),
     (re.compile(r"(/reservations/[0-9a-f]{8})-[0-9a-f-]{27}"), r"\1…"),
-    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "…@…"),
+    # Bounded repetitions: an unbounded pattern takes quadratic time on a long text, which anybody can send as a path.
+    (re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), "…@…"),
 ]
 
 
+LONGEST_TEXT = 16_384  # tracebacks fit; whatever a stranger sends does not fill the disk
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -30,11 +32,17 @@ def hide_secrets(logger: Any, method: str, line: MutableMapping[str, Any]) -> Mu
     for key, value in line.items():
         if key in {"_record", "_from_structlog"} or isinstance(value, (int, float, bool, type(None))):
             continue
-        text = value if isinstance(value, str) else str(value)
-        for pattern, replacement in _SECRETS:
-            text = pattern.sub(replacement, text)
-        line[key] = text
+        line[key] = without_secrets(value if isinstance(value, str) else str(value))
     return line
+
+
+def without_secrets(text: str) -> str:
+    """`text` (at most LONGEST_TEXT characters of it) with secrets and e-mail addresses taken out."""
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[:LONGEST_TEXT]}… ({len(text)} characters)"
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 _SHARED: list[Any] = [

@@ -4,7 +4,9 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
 from django.http import Http404
+from django.utils.translation import gettext as _
 from rest_framework import exceptions, status
 from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
@@ -57,6 +59,10 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response | No
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    if isinstance(error, OperationalError):  # a lock waited for too long, no free connection, the database restarting
+        logger.error("database busy", exc_info=error)
+        busy = {"code": "busy", "message": str(_("Very many people are here at this moment. Please try again."))}
+        return Response(busy, status=503, headers={"Retry-After": "1"})
     response = exception_handler(error, context)
     if response is not None and isinstance(error, exceptions.APIException):
         code = _CODES.get(response.status_code, "error")

@@ -33,4 +33,5 @@ def is_trusted(address: str, proxies: tuple[str, ...]) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    found = getattr(found, "ipv4_mapped", None) or found  # a server that listens on IPv6 sees ::ffff:10.0.0.1
     return any(found in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)

@@ -38,7 +38,7 @@ class RequestIdMiddleware:
             logger.info(
                 "request",
                 method=request.method,
-                path=request.path,
+                path=request.path[:512],
                 status=response.status_code,
                 duration_ms=duration_ms,
             )

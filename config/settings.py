@@ -131,7 +131,7 @@ DATABASES["default"].update(
     ATOMIC_REQUESTS=False,
     DISABLE_SERVER_SIDE_CURSORS=True,
     CONN_MAX_AGE=0 if _is_web else 60,
-    CONN_HEALTH_CHECKS=not _is_web,
+    CONN_HEALTH_CHECKS=True,  # a connection that died with the server must not cost a buyer an error
 )
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     application_name=f"counterfoil-{os.environ.get('COUNTERFOIL_PROCESS', 'command')}",
@@ -295,7 +295,7 @@ SENTRY_ENVIRONMENT = read(env.str, "SENTRY_ENVIRONMENT", "production")
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 
 # Named places where a test build may raise, sleep or kill the process; empty outside tests (check E007).
-FAILPOINTS = dict(pair.split("=", 1) for pair in read(env.list, "FAILPOINTS", []))
+FAILPOINTS = read(env.dict, "FAILPOINTS", {})
 
 # --- Admin ------------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ logger = structlog.get_logger(__name__)
 
 LOOK_EVERY_SECONDS = 1.5
 _stop = threading.Event()
+_sweeping: dict[str, threading.Thread] = {}
 
 
 def connect() -> None:
@@ -48,15 +49,30 @@ def _loop() -> None:
     while not _stop.wait(LOOK_EVERY_SECONDS):
         close_old_connections()
         try:
-            is_needed = why_needed() != ""
-            if is_needed != was_needed:
-                logger.warning("fallback sweeps" if is_needed else "fallback rests", why=why_needed())
-            if is_needed:
-                run_sweeps()
-            was_needed = is_needed
+            why = why_needed()
+            if bool(why) != was_needed:
+                logger.warning("fallback sweeps" if why else "fallback rests", why=why)
+            was_needed = bool(why)
+            if why:
+                _start_sweeps()
         except Exception:  # the database may be away too; the loop must outlive that
             logger.exception("fallback loop failed once")
             connection.close()
+
+
+def _start_sweeps() -> None:
+    """Each sweep in a thread of its own, unless its last one is still at it."""
+    for name in FALLBACK:
+        if (busy := _sweeping.get(name)) is None or not busy.is_alive():
+            _sweeping[name] = threading.Thread(target=_sweep_and_hang_up, args=(name,), name=name, daemon=True)
+            _sweeping[name].start()
+
+
+def _sweep_and_hang_up(name: str) -> None:
+    try:
+        sweep(name)
+    finally:
+        connection.close()
 
 
 def why_needed() -> str:
@@ -77,9 +93,14 @@ def broker_answers() -> bool:
 
 
 def run_sweeps() -> None:
-    """Every sweep once, in this thread; one that fails does not stop the next."""
+    """Every sweep once, in this thread, one after the other."""
     for name in FALLBACK:
-        try:
-            current_app.tasks[name].run()
-        except Exception:
-            logger.exception("fallback sweep failed", task=name)
+        sweep(name)
+
+
+def sweep(name: str) -> None:
+    """One sweep by its task's name; a failure is logged, and the next look tries again."""
+    try:
+        current_app.tasks[name].run()
+    except Exception:
+        logger.exception("fallback sweep failed", task=name)

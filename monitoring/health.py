@@ -48,10 +48,17 @@ def _database() -> Check:
     return Check(True, "answers")
 
 
+_applied: set[str] = set()  # a process that has seen its own migrations applied need not look again
+
+
 def _migrations() -> Check:
+    if DEFAULT_DB_ALIAS in _applied:
+        return Check(True, "all applied")
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return Check(not missing, f"{len(missing)} to apply" if missing else f"all applied to {DEFAULT_DB_ALIAS}")
+    if not missing:
+        _applied.add(DEFAULT_DB_ALIAS)
+    return Check(not missing, f"{len(missing)} to apply" if missing else "all applied")
 
 
 def _broker() -> Check:

@@ -46,7 +46,7 @@ class CheckoutView(AnonymousView):
         except NoSuchReservation:
             raise Http404 from None
         except checkout.CheckoutEnded:
-            raise Problem(409, "ended", _("The time to pay is over. You were not charged.")) from None
+            raise Problem(409, "ended", _("The time to pay is over.")) from None
         except checkout.PaymentUnavailable as failure:
             message = _("Payment is paused for a moment; your tickets are kept. Please try again.")
             order = placed_json(failure.order, absolute=absolute)
@@ -121,6 +121,9 @@ class OrderCancel(OrderView):
             expiry.close(self.order.pk, to=Reservation.Status.RELEASED, by="buyer", why="cancelled by the buyer")
         except expiry.AlreadyPaid:
             raise Problem(409, "paid", _("This order is paid and cannot be cancelled here.")) from None
+        except expiry.BankDecides:
+            message = _("Your bank is still deciding about this payment, so we cannot cancel it now.")
+            raise Problem(503, "payment_unavailable", message, retryable=True) from None
         except expiry.CannotTell:
             message = _("The payment service does not answer, so we cannot tell yet. Please try again in a minute.")
             raise Problem(503, "payment_unavailable", message, retryable=True) from None

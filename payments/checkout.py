@@ -11,6 +11,7 @@ confirmed in the first commit.
 import hashlib
 import json
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,7 @@ from django.db import transaction
 
 from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
-from config.state_machine import MoveRefused, move
-from payments import stripe_gateway
+from payments import opening, stripe_gateway
 from payments.models import Payment
 from payments.stripe_gateway import Intent
 from reservations import orders, placement
@@ -71,7 +71,9 @@ def start(reservation_id: uuid.UUID, *, email: str, name: str) -> Checkout:
         return Checkout(order, None, None, not is_new)
     failpoint("before_stripe")
     try:
-        intent = open_payment(payment)
+        intent = opening.open_payment(payment)
+    except opening.PaymentClosed:
+        raise CheckoutEnded from None
     except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured) as error:
         logger.warning("payment could not be opened", order=order.code, payment=payment.pk, error=str(error))
         raise PaymentUnavailable(order) from error
@@ -79,26 +81,6 @@ def start(reservation_id: uuid.UUID, *, email: str, name: str) -> Checkout:
         logger.critical("payment refused by stripe", order=order.code, payment=payment.pk, error=str(error))
         raise PaymentRefused(order, error.code) from error
     return Checkout(order, payment, intent, not is_new)
-
-
-def open_payment(payment: Payment) -> Intent:
-    """Stripe's intent for `payment`: made under the committed key if it is NEW, else fetched. No transaction is open."""
-    if payment.status != Payment.Status.NEW:
-        return stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
-    intent = stripe_gateway.create_payment_intent(payment.request_params, idempotency_key=payment.idempotency_key)
-    failpoint("after_stripe_before_commit")
-    try:
-        move(
-            payment,
-            Payment.Status.OPEN,
-            by="checkout",
-            why="PaymentIntent made",
-            stripe_payment_intent_id=intent.id,
-            is_livemode=intent.is_livemode,
-        )
-    except MoveRefused:  # a second tab was quicker; the key makes its intent and ours the same one
-        payment.refresh_from_db()
-    return intent
 
 
 @retried_on_conflict
@@ -145,8 +127,9 @@ def _new_payment(order: Order, *, attempt: int) -> Payment:
 
 
 def _parameters(order: Order, attempt: int) -> dict[str, Any]:
-    """What is sent to Stripe. No personal data; enough in the metadata to rebuild the order's lines from Stripe alone."""
-    lines = ",".join(f"{line.product_id}:{line.slot_id or 0}:{line.price_minor}" for line in order.lines.all())
+    """What is sent to Stripe. No personal data; the metadata carry the order's lines as product:slot:price x count."""
+    units = Counter((line.product_id, line.slot_id or 0, line.price_minor) for line in order.lines.all())
+    lines = ",".join(f"{product}:{slot}:{price}x{count}" for (product, slot, price), count in units.items())
     return {
         "amount": order.total_minor,
         "currency": order.currency.lower(),

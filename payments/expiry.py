@@ -7,6 +7,7 @@ succeeded" settles the order instead; "processing" waits for the bank; no answer
 from datetime import timedelta
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
@@ -14,7 +15,7 @@ from django.db.models.functions import Now
 from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
 from config.state_machine import move
-from payments import checkout, settlement, stripe_gateway
+from payments import opening, settlement, stripe_gateway
 from payments.models import Payment
 from payments.stripe_gateway import Intent
 from reservations import orders
@@ -22,7 +23,9 @@ from reservations.models import Order, Reservation
 
 logger = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=30)  # nobody else tries the same payment for so long
+LEASE = timedelta(seconds=30)  # no sweep tries the same payment for so long; doubled each time
+LONGEST_WAIT = timedelta(minutes=5)
+LONGEST_WAIT_FOR_BANK = timedelta(hours=1)
 
 
 class AlreadyPaid(Exception):
@@ -30,11 +33,15 @@ class AlreadyPaid(Exception):
 
 
 class CannotTell(Exception):
-    """Stripe did not answer, or the bank has not decided: the seats stay kept."""
+    """Stripe did not answer, or not clearly: the seats stay kept."""
+
+
+class BankDecides(CannotTell):
+    """The buyer's bank has the payment in hand and has not decided: the seats stay kept until it does."""
 
 
 def close_due(*, limit: int = 100) -> int:
-    """Closes orders whose reservation's time is over, oldest first; how many ended (cancelled, or found paid)."""
+    """Closes orders whose reservation's time is over, oldest first; how many were cancelled."""
     payments = Payment.objects.filter(order=OuterRef("pk"))
     undecided = payments.filter(status__in=Payment.UNDECIDED)
     due = Order.objects.filter(
@@ -52,6 +59,8 @@ def close_due(*, limit: int = 100) -> int:
             closed += 1
         except (AlreadyPaid, CannotTell):
             continue
+        except SoftTimeLimitExceeded:
+            raise  # the task's time is over: what is left is found again
         except Exception:
             logger.exception("order could not be closed", order_id=order_id)
     return closed
@@ -64,35 +73,65 @@ def close(order_id: int, *, to: str, by: str, why: str) -> None:
     """
     payment = Payment.objects.filter(order=order_id, status__in=Payment.UNDECIDED).first()
     if payment is not None:
-        intent = _cancelled_at_stripe(payment)
+        intent = _ended_at_stripe(payment)
         failpoint("after_cancel_before_commit")
-        if intent.status != "canceled":
+        if intent is not None and intent.status != "canceled":
             settlement.settle(payment.pk, intent=intent, by=by)
-            raise AlreadyPaid if intent.status == "succeeded" else CannotTell
+            if intent.status == "succeeded":
+                raise AlreadyPaid
+            raise BankDecides if intent.status == "processing" else CannotTell
     _cancel_in_our_books(order_id, payment_id=payment.pk if payment else None, to=to, by=by, why=why)
 
 
-def _cancelled_at_stripe(payment: Payment) -> Intent:
-    """The intent after our attempt to cancel it. Network: no transaction is open."""
-    # A key of its own for each attempt, committed before it is sent: Stripe would repeat a refusal ("it is processing")
-    # under the same key for a day, whatever became of the intent meanwhile. Cancelling twice does no harm.
-    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now() + LEASE, close_attempts=F("close_attempts") + 1)
-    payment.refresh_from_db()
-    key = f"cancel:{payment.idempotency_key}:{payment.close_attempts}"
+def review_done(order_id: int, *, by: str) -> None:
+    """Staff have dealt with the money of an order that needed review, at Stripe or by hand: the mark goes, and an order
+    that was never confirmed is closed, its stock given back. Nothing is sent to the buyer.
+    """
+    with transaction.atomic():
+        order = orders.lock(order_id)
+        if order.status == Order.Status.AWAITING_PAYMENT and order.payments.filter(status="SUCCEEDED").exists():
+            orders.cancel(order, to=Reservation.Status.RELEASED, by=by, why="closed after review")
+        Order.objects.filter(pk=order.pk).update(needs_review="")
+
+
+def _ended_at_stripe(payment: Payment) -> Intent | None:
+    """The intent after our attempt to cancel it; None when Stripe has none and will have none. No transaction is open."""
+    _lease(payment)
     try:
-        # A NEW payment may or may not exist at Stripe; its committed key finds it, or makes one we then cancel.
-        intent_id = payment.stripe_payment_intent_id or checkout.open_payment(payment).id
-        try:
-            return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=key)
-        except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
-            return stripe_gateway.retrieve_payment_intent(intent_id)
-    except (
-        stripe_gateway.StripeUnavailable,
-        stripe_gateway.StripeRefused,
-        stripe_gateway.StripeMisconfigured,
-    ) as error:
+        if payment.status == Payment.Status.PROCESSING:  # the bank's to decide: ask, do not interfere
+            intent = stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
+            if intent.status in {"processing", "succeeded", "canceled"}:
+                return intent
+            return _cancelled(intent.id, payment)  # the bank refused
+        # A NEW payment may or may not exist at Stripe: it is found by its key, or made and then cancelled.
+        if payment.status == Payment.Status.NEW:
+            return _cancelled(opening.open_payment(payment).id, payment)
+        return _cancelled(payment.stripe_payment_intent_id or "", payment)
+    except stripe_gateway.StripeRefused as refusal:
+        if payment.status == Payment.Status.NEW and refusal.is_about_the_request:
+            return None  # Stripe would not even make it (a price below its minimum, say): nothing can be charged
+        raise CannotTell from refusal
+    except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured, opening.PaymentClosed) as error:
         logger.warning("cancelling not certain, seats stay kept", payment=payment.pk, error=str(error))
         raise CannotTell from error
+
+
+def _cancelled(intent_id: str, payment: Payment) -> Intent:
+    # A key of its own for each attempt, committed before it is sent: Stripe would repeat a refusal ("it is processing")
+    # under the same key for a day, whatever became of the intent meanwhile. Cancelling twice does no harm.
+    key = f"cancel:{payment.idempotency_key}:{payment.close_attempts}"
+    try:
+        return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=key)
+    except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
+        return stripe_gateway.retrieve_payment_intent(intent_id)
+
+
+def _lease(payment: Payment) -> None:
+    """Counts the attempt and keeps the sweep away from it: longer each time, and for long while a bank decides."""
+    most = LONGEST_WAIT_FOR_BANK if payment.status == Payment.Status.PROCESSING else LONGEST_WAIT
+    wait = min(LEASE * 2 ** min(payment.close_attempts, 10), most)
+    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now() + wait, close_attempts=F("close_attempts") + 1)
+    payment.refresh_from_db()
 
 
 @retried_on_conflict

@@ -1,12 +1,15 @@
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from reservations.names import validate_name
+
 
 class DetailsForm(forms.Form):
     """Who buys: the tickets are made out to the name and mailed to the address."""
 
     name = forms.CharField(
         label=_("Name"),
+        validators=[validate_name],
         max_length=150,
         widget=forms.TextInput(attrs={"autocomplete": "name", "autocapitalize": "words"}),
     )

@@ -26,6 +26,7 @@ PARK_AFTER = timedelta(hours=1)
 @transaction.atomic
 def store(event: dict[str, Any]) -> bool:
     """Keeps a verified event and nudges a worker; False when it was stored before (nothing happens again)."""
+    event = _storable(event)
     data = event.get("data")
     told = data.get("object") if isinstance(data, dict) else None
     object_id = told.get("id") if isinstance(told, dict) else None
@@ -36,7 +37,7 @@ def store(event: dict[str, Any]) -> bool:
             "object_id": object_id if isinstance(object_id, str) else "",
             "api_version": str(event.get("api_version") or "")[:40],
             "is_livemode": bool(event.get("livemode")),
-            "payload": _without_client_secrets(event),
+            "payload": event,
             "next_attempt_at": Now() + PATIENCE,
         },
     )
@@ -45,16 +46,23 @@ def store(event: dict[str, Any]) -> bool:
     return is_new
 
 
-def _without_client_secrets(value: Any) -> Any:
-    """Stripe's events carry them, and they let their holder pay: they are never stored."""
+def _storable(value: Any) -> Any:
+    """Without client secrets, which let their holder pay and are never stored, and without NUL, which PostgreSQL refuses."""
+    if isinstance(value, str):
+        return value.replace("\x00", "")
     if isinstance(value, dict):
-        return {name: _without_client_secrets(inner) for name, inner in value.items() if name != "client_secret"}
-    return [_without_client_secrets(inner) for inner in value] if isinstance(value, list) else value
+        return {_storable(name): _storable(inner) for name, inner in value.items() if name != "client_secret"}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def take(event_id: int) -> WebhookEvent | None:
-    """Counts an attempt and keeps the sweep away for a while; None when the event needs nothing any more."""
+def take(event_id: int, *, only_if_due: bool = False) -> WebhookEvent | None:
+    """Counts an attempt and keeps the sweeps away for a while; None when the event needs nothing (any more).
+
+    `only_if_due`: for sweeps, so that two of them with the same list do not both count.
+    """
     waiting = WebhookEvent.objects.filter(pk=event_id, status=WebhookEvent.Status.RECEIVED)
+    if only_if_due:
+        waiting = waiting.filter(next_attempt_at__lte=Now())
     taken = waiting.update(attempts=F("attempts") + 1, next_attempt_at=Now() + LEASE)
     return WebhookEvent.objects.get(pk=event_id) if taken else None
 

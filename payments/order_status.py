@@ -72,6 +72,8 @@ def _message(order: Order, payment: Payment | None, *, is_complete: bool) -> str
         return _("Your tickets are here.")
     if order.status == Order.Status.PAID:
         return _("Paid. Your tickets are on their way.")
+    if order.status == Order.Status.CANCELLED and payment is not None and payment.status == Payment.Status.SUCCEEDED:
+        return _("This order was closed by our staff. Your reference is %(code)s.") % {"code": order.code}
     if order.status == Order.Status.CANCELLED:
         return _("This order was closed. You were not charged.")
     if payment is not None and payment.status == Payment.Status.PROCESSING:

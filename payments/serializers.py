@@ -9,9 +9,10 @@ from rest_framework import serializers
 from config.dates import rfc3339
 from payments.checkout import Checkout
 from reservations.models import Order, OrderLine
+from reservations.names import validate_name
 from reservations.serializers import MoneySerializer
-from ticketing.models import Ticket
-from ticketing.qr_codes import qr_text
+from ticketing.models import EventKey, Ticket
+from ticketing.qr_codes import key_of, qr_text
 
 ORDER_STATUSES = [status.lower() for status in Order.Status.values]
 TICKET_STATUSES = [status.lower() for status in Ticket.Status.values]
@@ -21,7 +22,7 @@ Absolute = Callable[[str], str]  # makes a full address of a path
 
 class CheckoutRequestSerializer(serializers.Serializer):
     email = serializers.EmailField(max_length=254)
-    name = serializers.CharField(max_length=150)
+    name = serializers.CharField(max_length=150, validators=[validate_name])
     mode = serializers.ChoiceField(choices=["elements", "hosted"], default="elements")
 
     def validate_mode(self, mode: str) -> str:
@@ -130,12 +131,14 @@ def order_json(order: Order, *, absolute: Absolute) -> dict[str, Any]:
     lines = list(order.lines.select_related("ticket__event"))
     for line in lines:
         line.order = order
+    tickets = [line.ticket for line in lines if line.ticket]
+    key = key_of(order.event) if tickets else None
     return {
         "code": order.code,
         "status": order.status.lower(),
         "event": order.event.slug,
         "lines": [_line_json(line) for line in lines],
-        "tickets": [_ticket_json(line.ticket, absolute) for line in lines if line.ticket],
+        "tickets": [_ticket_json(ticket, key, absolute) for ticket in tickets],
         "refunds": [],
         "total": order.total.as_json(),
     }
@@ -152,13 +155,13 @@ def _line_json(line: OrderLine) -> dict[str, Any]:
     }
 
 
-def _ticket_json(ticket: Ticket, absolute: Absolute) -> dict[str, Any]:
+def _ticket_json(ticket: Ticket, key: EventKey | None, absolute: Absolute) -> dict[str, Any]:
     return {
         "serial": ticket.serial,
         "number": ticket.number,
         "status": ticket.status.lower(),
         "secret": ticket.secret,
-        "qr": qr_text(ticket),
+        "qr": qr_text(ticket, key),
         "entries_total": ticket.entries_total,
         "entries_used": ticket.entries_used,
         "valid_from": rfc3339(ticket.valid_from) if ticket.valid_from else None,

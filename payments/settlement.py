@@ -76,13 +76,15 @@ def settle(payment_id: int, *, intent: Intent, by: str) -> Payment:
     status = _MEANING.get(intent.status)
     if status == Payment.Status.SUCCEEDED and payment.status not in (*Payment.UNDECIDED, Payment.Status.SUCCEEDED):
         _needs_review(payment, order, reason=f"Stripe says succeeded, our books say {payment.status}")
-    if status is None or status == payment.status or payment.status not in Payment.UNDECIDED:
+    # The bank's "no" leaves its error on the intent; without one, "open" after "processing" is an answer grown old.
+    is_stale = payment.status == Payment.Status.PROCESSING and status == Payment.Status.OPEN and not intent.last_error
+    if status is None or status == payment.status or is_stale or payment.status not in Payment.UNDECIDED:
         return _note_error(payment, intent)
     if status == Payment.Status.SUCCEEDED:
         _succeed(payment, order, intent, by=by)
     elif payment.status in payment.TRANSITIONS[status]:
         move(payment, status, by=by, why=f"Stripe says {intent.status}")
-    return payment
+    return _note_error(payment, intent)
 
 
 def _succeed(payment: Payment, order: Order, intent: Intent, *, by: str) -> None:

@@ -7,8 +7,11 @@ committed before.
 """
 
 import json
+import threading
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import stripe
@@ -21,18 +24,33 @@ logger = structlog.get_logger(__name__)
 API_VERSION = "2026-05-27.dahlia"  # the version of the OpenAPI description the tests validate every exchange against
 RETRIES = 2  # by the SDK, with the same idempotency key and its own backoff; three tries in all
 WEBHOOK_TOLERANCE_SECONDS = 300
+CALLS_AT_ONCE = 4
+WAIT_FOR_LINE_SECONDS = 2.0
+LONGEST_ID = 255
+LOOK_THROUGH = 5_000  # intents at most, when one is looked up by its metadata
 
 
 class StripeUnavailable(Exception):
-    """No answer, or one that says nothing (timeout, 5xx, 429): the call may or may not have had its effect."""
+    """No answer, or one that says nothing (timeout, 5xx, 429): the call may or may not have had its effect.
+
+    `was_answered`: it was a 5xx, so the request has ended, and Stripe repeats this answer under the same key.
+    """
+
+    def __init__(self, reason: str, *, was_answered: bool = False) -> None:
+        super().__init__(reason)
+        self.was_answered = was_answered
 
 
 class StripeRefused(Exception):
-    """Stripe understood the request and refused it. `code` is Stripe's own (docs.stripe.com/error-codes)."""
+    """Stripe understood the request and refused it. `code` is Stripe's own (docs.stripe.com/error-codes).
 
-    def __init__(self, code: str, message: str) -> None:
+    `is_about_the_request`: its parameters were wrong, so nothing was done under its key.
+    """
+
+    def __init__(self, code: str, message: str, *, is_about_the_request: bool = False) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.is_about_the_request = is_about_the_request
 
 
 class StripeMisconfigured(Exception):
@@ -76,6 +94,23 @@ def retrieve_payment_intent(intent_id: str) -> Intent:
     return _intent(_call(lambda client: client.v1.payment_intents.retrieve(intent_id)))
 
 
+def find_payment_intent(metadata: dict[str, str], *, since: datetime) -> Intent | None:
+    """The intent made for this order and attempt, by the metadata we sent, among those made `since` (a look-up by list:
+    Stripe's search lags behind). None when there is none.
+    """
+    params: Any = {"created": {"gte": int((since - timedelta(minutes=5)).timestamp())}, "limit": 100}
+    wanted = {name: metadata[name] for name in ("env", "order", "attempt")}
+
+    def look(client: stripe.StripeClient) -> Any:
+        listed = client.v1.payment_intents.list(params).auto_paging_iter()
+        return next(
+            (i for i in islice(listed, LOOK_THROUGH) if wanted.items() <= dict(_plain(i.metadata)).items()), None
+        )
+
+    found = _call(look)
+    return _intent(found) if found is not None else None
+
+
 def cancel_payment_intent(intent_id: str, *, idempotency_key: str) -> Intent:
     """Cancels, so that nothing can be charged any more. StripeRefused when it is too late: retrieve and see."""
     options: Any = {"idempotency_key": idempotency_key}
@@ -110,7 +145,13 @@ def _event(text: str) -> dict[str, Any]:
         raise UnreadableEvent from error
     if not isinstance(event, dict) or not isinstance(event.get("id"), str) or not isinstance(event.get("type"), str):
         raise UnreadableEvent
+    if len(event["id"]) > LONGEST_ID:
+        raise UnreadableEvent
     return event
+
+
+# Half of a web process's threads: while Stripe hangs, pages and webhooks still find a free one.
+_free_lines = threading.BoundedSemaphore(CALLS_AT_ONCE)
 
 
 @lru_cache(maxsize=1)
@@ -130,7 +171,11 @@ def _call(request: Any) -> Any:
         raise RuntimeError("Stripe must not be called inside a database transaction (DESIGN: no network under locks)")
     if not settings.STRIPE_SECRET_KEY:
         raise StripeMisconfigured("STRIPE_SECRET_KEY is not set")
+    if not _free_lines.acquire(timeout=WAIT_FOR_LINE_SECONDS):
+        raise StripeUnavailable("too many calls under way")
     try:
+        if "pool" in connection.settings_dict["OPTIONS"]:
+            connection.close()  # back to the pool: nobody else should wait for it while Stripe thinks
         return request(_client())
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
         logger.critical("stripe key refused", request_id=error.request_id)
@@ -142,14 +187,25 @@ def _call(request: Any) -> Any:
         if error.http_status == 409:  # lock_timeout, or the key is in use by a parallel request: nothing is known
             raise StripeUnavailable("conflict") from error
         logger.warning("stripe refused", code=error.code, param=getattr(error, "param", None))
-        raise StripeRefused(error.code or type(error).__name__, error.user_message or "") from error
+        raise StripeRefused(
+            error.code or type(error).__name__,
+            error.user_message or "",
+            is_about_the_request=isinstance(error, stripe.InvalidRequestError),
+        ) from error
     except stripe.StripeError as error:  # 5xx and whatever else Stripe may invent
         logger.warning("stripe unavailable", error=type(error).__name__, status=error.http_status)
-        raise StripeUnavailable(type(error).__name__) from error
+        raise StripeUnavailable(type(error).__name__, was_answered=(error.http_status or 0) >= 500) from error
+    finally:
+        _free_lines.release()
+
+
+def _plain(answer: Any) -> dict[str, Any]:
+    """A StripeObject is no dict."""
+    return answer.to_dict() if hasattr(answer, "to_dict") else dict(answer or {})
 
 
 def _intent(answer: Any) -> Intent:
-    found = answer.to_dict() if hasattr(answer, "to_dict") else dict(answer)
+    found = _plain(answer)
     error = found.get("last_payment_error") or {}
     try:
         return Intent(

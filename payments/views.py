@@ -23,7 +23,8 @@ from reservations import holds
 from reservations.models import Order, OrderLine, Reservation
 from reservations.placement import NoSuchReservation
 from reservations.views import hold_context
-from ticketing.qr_codes import qr_svg, qr_text
+from ticketing.models import EventKey, Ticket
+from ticketing.qr_codes import key_of, qr_svg, qr_text
 
 logger = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ def order_page(request: HttpRequest, code: str) -> HttpResponse:
         "order": order,
         "event": order.event,
         "lines": lines,
-        "tickets": [_ticket_context(line) for line in lines if line.ticket],
+        "tickets": _tickets_context(order, lines),
         "phase": phase,
         "message": "" if phase == "paid" else status.message,  # the heading says it
         "pay_url": reverse("payments:checkout", args=[order.reservation_id]),
@@ -146,9 +147,13 @@ def _phase(status: order_status.OrderStatus, *, has_returned: bool) -> str:
     return "confirming" if has_returned or is_deciding else "awaiting"
 
 
-def _ticket_context(line: OrderLine) -> dict[str, Any]:
-    ticket = line.ticket
-    assert ticket is not None
+def _tickets_context(order: Order, lines: list[OrderLine]) -> list[dict[str, Any]]:
+    issued = [(line, line.ticket) for line in lines if line.ticket]
+    key = key_of(order.event) if issued else None
+    return [_ticket_context(line, ticket, key) for line, ticket in issued]
+
+
+def _ticket_context(line: OrderLine, ticket: Ticket, key: EventKey | None) -> dict[str, Any]:
     ticket.event = line.order.event
     zone = ticket.event.time_zone
     return {
@@ -158,7 +163,7 @@ def _ticket_context(line: OrderLine) -> dict[str, Any]:
         "slot_when": line.slot_when,
         "status": ticket.status,
         "url": ticket.get_absolute_url(),
-        "qr_svg": qr_svg(qr_text(ticket)),
+        "qr_svg": qr_svg(qr_text(ticket, key)),
         "holder_name": ticket.holder_name,
         "entries_total": ticket.entries_total,
         "valid_until_text": in_words(ticket.valid_until, zone) if ticket.valid_until else "",
@@ -173,6 +178,8 @@ def cancel(request: HttpRequest, code: str) -> HttpResponse:
         expiry.close(order.pk, to=Reservation.Status.RELEASED, by="buyer", why="cancelled by the buyer")
     except expiry.AlreadyPaid:
         messages.warning(request, _("This order is paid and cannot be cancelled here."))
+    except expiry.BankDecides:
+        messages.warning(request, _("Your bank is still deciding about this payment, so we cannot cancel it now."))
     except expiry.CannotTell:
         messages.warning(request, _("The payment service does not answer. Please try again in a minute."))
     return redirect(order.get_absolute_url())

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 
 from config.database import retried_on_conflict
@@ -21,13 +22,13 @@ class NoMatch(Exception):
     """The event is about an object that is not ours, or not yet."""
 
 
-def process(event_id: int) -> None:
+def process(event_id: int, *, only_if_due: bool = False) -> None:
     """Deals with one stored event; whatever goes wrong is written on its row, and tried again later.
 
     1. Count the attempt. 2. Fetch the object from Stripe, no transaction open. 3. One commit: the event PROCESSED and
     its effect. Two workers with the same event meet at the event's row; the second finds it done.
     """
-    event = inbox.take(event_id)
+    event = inbox.take(event_id, only_if_due=only_if_due)
     if event is None:
         return
     handle = HANDLERS.get(event.type)
@@ -37,6 +38,8 @@ def process(event_id: int) -> None:
                 inbox.finish(event.pk, WebhookEvent.Status.IGNORED, why="a type we do not handle")
         else:
             handle(event)
+    except SoftTimeLimitExceeded:
+        raise  # the task's time is over, not the event's fault: its lease ends and the sweep finds it
     except NoMatch as reason:
         inbox.park(event, str(reason))
     except Exception:  # any bug or fault: the event must not be lost, nor stop the others
@@ -48,7 +51,7 @@ def sweep(*, limit: int = 200) -> int:
     """Processes events that no task picked up (broker down, worker killed); how many were tried."""
     waiting = inbox.due(limit=limit)
     for event_id in waiting:
-        process(event_id)
+        process(event_id, only_if_due=True)
     return len(waiting)
 
 

@@ -40,14 +40,16 @@ class Offer:
 
 _QUERY = """
 WITH moment AS (SELECT clock_timestamp() AS now),
+over AS (  -- what holds past their time still keep, counted once for all quotas
+    SELECT c.quota_id, sum(c.quantity) AS quantity FROM moment, reservations_reservation r
+    JOIN reservations_reservationline l ON l.reservation_id = r.id
+    JOIN reservations_claim c ON c.line_id = l.id
+    WHERE r.event_id = ANY (%(events)s) AND r.status = 'ACTIVE' AND r.expires_at <= moment.now
+    GROUP BY c.quota_id
+),
 quota AS (
-    SELECT q.id, q.slot_id, q.capacity, q.capacity - q.held - q.sold + COALESCE((
-        SELECT sum(c.quantity) FROM moment, reservations_reservation r
-        JOIN reservations_reservationline l ON l.reservation_id = r.id
-        JOIN reservations_claim c ON c.line_id = l.id
-        WHERE r.event_id = q.event_id AND r.status = 'ACTIVE' AND r.expires_at <= moment.now AND c.quota_id = q.id
-    ), 0) AS free
-    FROM ticketing_quota q WHERE q.event_id = ANY (%(events)s)
+    SELECT q.id, q.slot_id, q.capacity, q.capacity - q.held - q.sold + COALESCE(over.quantity, 0) AS free
+    FROM ticketing_quota q LEFT JOIN over ON over.quota_id = q.id WHERE q.event_id = ANY (%(events)s)
 ),
 draw AS (
     SELECT p.id AS product_id, quota.slot_id, quota.capacity, quota.free

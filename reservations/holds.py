@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
 
 from config.database import retried_on_conflict
 from config.money import Money
@@ -23,6 +24,7 @@ from reservations.models import Reservation
 
 logger = structlog.get_logger(__name__)
 
+ONE_BY_ONE_AT_MOST = 2_000
 TRIES = 3  # when the stock is just being given back by somebody else
 
 
@@ -226,12 +228,33 @@ def release_expired(*, batch: int | None = None, at_most: int = 1_000_000) -> in
     size = batch or settings.HOLD_SWEEP_BATCH
     released = 0
     while released < at_most:
-        ended = _release_batch(min(size, at_most - released))
+        try:
+            ended = _release_batch(min(size, at_most - released))
+        except IntegrityError:
+            # A hold whose books are wrong must not keep everybody else's stock: one by one, leaving it to staff.
+            logger.critical("expired holds cannot be released together", batch=size)
+            return released + _release_singly()
         released += ended
         if ended == 0:
             break
     if released:
         logger.info("expired holds released", count=released)
+    return released
+
+
+def _release_singly() -> int:
+    over = Reservation.objects.filter(status=Reservation.Status.ACTIVE, expires_at__lte=Now())
+    released = 0
+    for reservation_id in over.order_by("expires_at").values_list("pk", flat=True)[:ONE_BY_ONE_AT_MOST]:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT reservations_end(ARRAY[%s]::uuid[], 'ACTIVE', 'EXPIRED', 'sweep', 'time is over')",
+                    [reservation_id],
+                )
+                released += cursor.fetchone()[0]
+        except IntegrityError:
+            logger.critical("expired hold cannot be released: recount its quotas", reservation=str(reservation_id)[:8])
     return released
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from config.database import database_now
+from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
 from config.state_machine import move
 from reservations import holds
@@ -62,6 +62,7 @@ def cancel(order: Order, *, to: str, by: str, why: str) -> None:
     holds.end_ordered(order.reservation_id, to=to, by=by, why=why)
 
 
+@retried_on_conflict
 @transaction.atomic
 def ensure_tickets(order_id: int) -> int:
     """Issues what a paid order lacks; how many tickets that were. Any number of times, at once, from anywhere."""

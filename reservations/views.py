@@ -31,6 +31,7 @@ from reservations.models import Order, Reservation, UsedSignature
 from ticketing.models import Event
 
 BUYER_COOKIE = "buyer"
+MOST_LINES = 50  # as in the API
 BUYER_COOKIE_AGE = 30 * 24 * 3600
 
 
@@ -252,8 +253,10 @@ def _state_of_event(free: list[availability.Free]) -> str:
 
 def _chosen(form: QueryDict) -> list[holds.Wanted]:
     """The lines that the form asks for; ValueError for quantities or slots that are no numbers."""
-    wanted = []
+    wanted: list[holds.Wanted] = []
     for name, value in form.items():
+        if len(wanted) > MOST_LINES:
+            raise ValueError(name)
         if not name.startswith("quantity-") or not str(value).strip():
             continue
         product_id, quantity = int(name.removeprefix("quantity-")), int(str(value))

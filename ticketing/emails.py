@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
@@ -45,6 +46,8 @@ def send(email_id: int) -> bool:
     failpoint("before_email")
     try:
         provider_id = _deliver(email)  # network: outside any transaction
+    except SoftTimeLimitExceeded:
+        raise  # the task's time is over, not the letter's fault: its lease ends and the sweep finds it
     except Exception as error:  # whatever the provider's client raises, the letter is tried again
         _put_off(email, error)
         return False
@@ -66,7 +69,7 @@ def send_due(*, limit: int = 100) -> int:
 
 @transaction.atomic
 def send_again(email: OutgoingEmail, *, by: str) -> None:
-    """Puts an e-mail back in the queue, for staff: lost letters, corrected addresses."""
+    """Puts an e-mail back in the queue, for staff: a letter that never arrived."""
     if email.status != OutgoingEmail.Status.PENDING:
         move(email, OutgoingEmail.Status.PENDING, by=by, why="sent again", attempts=0, sent_at=None)
     OutgoingEmail.objects.filter(pk=email.pk).update(next_attempt_at=Now(), attempts=0)

@@ -107,11 +107,12 @@ class OrderAdmin(RecordAdmin):
     search_fields = ["code"]
     search_help_text = _("Code, name, e-mail address, ticket (17 or 7-000017), reservation id, pi_… or evt_…")
     actions = ["ensure_tickets", "ask_stripe", "close"]
-    actions_detail = ["ensure_these_tickets", "ask_stripe_now", "close_this"]
+    actions_detail = ["ensure_these_tickets", "ask_stripe_now", "close_this", "review_is_done"]
     offered_in_status = {
         "ensure_these_tickets": (Order.Status.PAID,),
         "ask_stripe_now": (Order.Status.AWAITING_PAYMENT,),
         "close_this": (Order.Status.AWAITING_PAYMENT,),
+        "review_is_done": tuple(Order.Status),
     }
     inlines = [LineInline, PaymentInline]
     fieldsets = [
@@ -216,6 +217,30 @@ class OrderAdmin(RecordAdmin):
     def close_this(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return carry_out_one(self, request, object_id, lambda order: _close(order, request))
 
+    @action(
+        description=_("Review done"),
+        permissions=["act"],
+        url_path="review-done",
+        icon="task_alt",
+        dialog=dialog(
+            _("Is the money of this order dealt with?"),
+            _(
+                "Refund it at Stripe first if it is the buyer's. The mark is then taken away; an order without tickets is "
+                "closed and its places go back on sale. The buyer gets no letter from us."
+            ),
+            _("Review done"),
+        ),
+    )
+    def review_is_done(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return carry_out_one(self, request, object_id, lambda order: _review_done(order, request))
+
+
+def _review_done(order: Order, request: HttpRequest) -> str:
+    if not order.needs_review:
+        raise Refused(_now("It needs no review."))
+    expiry.review_done(order.pk, by=f"staff:{request.user.pk}")
+    return _now("reviewed")
+
 
 def _ensure_tickets(order: Order) -> str:
     if order.status != Order.Status.PAID:
@@ -243,7 +268,9 @@ def _close(order: Order, request: HttpRequest) -> str:
     try:
         expiry.close(order.pk, to=Reservation.Status.RELEASED, by=staff_name(request), why="closed by staff")
     except expiry.AlreadyPaid as refusal:
-        raise Refused(_now("It is paid: Stripe had the money already, and the order is settled now.")) from refusal
+        raise Refused(
+            _now("Stripe has its money. Either it is settled now, or it needs review: see above.")
+        ) from refusal
     except expiry.CannotTell as refusal:
         text = _now(
             "Stripe did not say for certain that nothing will be charged. The seats stay kept; try again later."

@@ -59,7 +59,8 @@ class Payment(models.Model):
     last_error = models.CharField(_("last error"), max_length=250, blank=True)
     settled_by = models.CharField(_("settled by"), max_length=20, blank=True)  # webhook, poll, sync, expiry
     asked_at = models.DateTimeField(_("Stripe last asked at"), null=True, blank=True)
-    close_attempts = models.PositiveSmallIntegerField(_("attempts to close"), default=0)
+    sent_at = models.DateTimeField(_("first sent to Stripe at"), null=True, blank=True)
+    close_attempts = models.PositiveIntegerField(_("attempts to close"), default=0)
     next_attempt_at = models.DateTimeField(_("next attempt to close at"), db_default=Now())
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     succeeded_at = models.DateTimeField(_("succeeded at"), null=True, blank=True)

@@ -29,9 +29,9 @@ class WebhookEvent(models.Model):
         WebhookEventStatus.DEAD: frozenset({WebhookEventStatus.RECEIVED}),
     }
 
-    stripe_id = models.CharField(_("Stripe id"), max_length=120, unique=True, editable=False)
+    stripe_id = models.CharField(_("Stripe id"), max_length=255, unique=True, editable=False)
     type = models.CharField(_("type"), max_length=80)
-    object_id = models.CharField(_("object"), max_length=120, blank=True, db_index=True)
+    object_id = models.CharField(_("object"), max_length=255, blank=True, db_index=True)
     api_version = models.CharField(_("API version"), max_length=40, blank=True)
     is_livemode = models.BooleanField(_("live mode"), default=False)
     payload = models.JSONField(_("payload"), editable=False)

@@ -93,7 +93,7 @@ class TestWithStripe:
     ) -> None:
         sandbox.control.pay(open_order.payments.get().stripe_payment_intent_id or "")
         [(level, text)] = _said(_press(desk, "close_this", open_order))
-        assert (level, "It is paid" in text) == ("warning", True)
+        assert (level, "Stripe has its money" in text) == ("warning", True)
         open_order.refresh_from_db()
         assert open_order.status == Order.Status.PAID
 

@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings as django_settings
 from django.test import Client
 
-from config.logs import logging_config
+from config.logs import LONGEST_TEXT, logging_config, without_secrets
 from tests.factories import ProductFactory
 from tests.purchases import BUYER, ask, check_out, hold, line, order_of
 from ticketing.models import Ticket
@@ -124,3 +124,10 @@ def test_what_slips_into_a_line_is_taken_out_again(lines):
     assert "ValueError" in text
     assert [entry["level"] for entry in written] == ["warning", "error", "error"]
     assert all(entry["timestamp"] for entry in written)
+
+
+def test_a_long_text_is_cut_before_it_is_searched():
+    """Anybody can send a path of megabytes; what is searched and written stays bounded."""
+    text = without_secrets("a" * 1_000_000 + "@example.org")
+    assert len(text) < LONGEST_TEXT + 100
+    assert without_secrets("write to ada.lovelace@mail.example.org now") == "write to …@… now"

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from payments import checkout, stripe_gateway
+from payments import checkout, expiry, stripe_gateway
 from payments.models import Payment
 from reservations.models import Order, Reservation
 from tests.factories import ProductFactory
@@ -69,7 +69,7 @@ def test_what_is_sent_is_what_was_written_down(client, sandbox):
         "reservation": str(order.reservation_id),
         "event": str(product.event_id),
         "attempt": "1",
-        "lines": f"{product.pk}:0:700,{product.pk}:0:700",
+        "lines": f"{product.pk}:0:700x2",
     }
     assert BUYER["email"] not in str(sent)
     assert BUYER["name"] not in str(sent)
@@ -141,8 +141,36 @@ def test_hc_b1_stripe_away_leaves_the_order_and_its_seats(client, sandbox, fault
     assert again.status_code == 200
     assert again.json()["order"]["code"] == order.code
     keys = {request["idempotency_key"] for request in created(sandbox)}
-    assert keys == {payment.idempotency_key}
+    # An answered 500 is kept by Stripe under its key: once the look-up has found nothing, the payment has a new one.
+    assert len(keys) == (2 if fault == "http_500_before" else 1)
+    assert payment.idempotency_key in keys
     assert len(sandbox.control.ledger()["payment_intents"]) == 1
+
+
+@pytest.mark.row("HC-B4")
+def test_hc_b4_a_500_after_success_is_looked_up_and_adopted(client, sandbox):
+    """HC-B4: Stripe made the intent, answered 500, and repeats the 500 under our key: we find it by its metadata."""
+    held = hold(ProductFactory())
+    sandbox.control.add_fault("http_500_after", method="POST", path=INTENTS, count=1)
+    answer = check_out(client, held.id)
+    [made] = sandbox.control.ledger()["payment_intents"]
+    payment = order_of(held.id).payments.get()
+    assert (answer.status_code, payment.status) == (201, "OPEN")
+    assert answer.json()["payment"]["stripe_payment_intent_id"] == made["id"] == payment.stripe_payment_intent_id
+
+
+@pytest.mark.row("HC-B11")
+def test_hc_b11_what_stripe_will_not_take_gives_its_seats_back_in_time(client, sandbox):
+    """HC-B11: a price below Stripe's minimum; nothing was made there, so nothing has to be cancelled there."""
+    product = ProductFactory(price_minor=10)
+    held = hold(product)
+    answer = check_out(client, held.id)
+    assert (answer.status_code, answer.json()["code"]) == (409, "payment_refused")
+    assert stock_of(product) == (1, 0)
+    Reservation.objects.filter(pk=held.id).update(expires_at="2020-01-01T00:00Z")
+    assert expiry.close_due() == 1
+    assert stock_of(product) == (0, 0)
+    assert sandbox.control.ledger()["payment_intents"] == []
 
 
 @pytest.mark.row("HC-B3")

@@ -94,13 +94,25 @@ admin.site.unregister(Group)
 class GroupAdmin(PermissionsField, DjangosGroupAdmin):  # type: ignore[misc]  # their signatures differ
     list_display = ["name"]
 
+    # Whoever may change a group could give their own group everything.
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_superuser
+
 
 admin.site.unregister(AuthToken)
 
 
 @admin.register(AuthToken)
 class AuthTokenAdmin(KnoxsAuthTokenAdmin, OfficeAdmin):
-    """The token itself is shown once, when it is made; we keep its digest."""
+    """The token itself is shown once, when it is made; we keep its digest. A token acts as its user, so only superusers
+    make tokens for others.
+    """
 
     list_display = ["user", "token_key", "created", "expiry"]
     list_select_related = ["user"]
@@ -114,3 +126,8 @@ class AuthTokenAdmin(KnoxsAuthTokenAdmin, OfficeAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["user"] if obj else []
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "user" and not request.user.is_superuser:
+            kwargs["queryset"] = User.objects.filter(pk=request.user.pk or 0)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)

@@ -163,7 +163,10 @@ class Product(models.Model):
     )
     sale_starts_at = models.DateTimeField(_("sale starts at"), null=True, blank=True, help_text=_("Empty: at once."))
     sale_ends_at = models.DateTimeField(
-        _("sale ends at"), null=True, blank=True, help_text=_("At the latest, and if empty, when the event or slot ends.")
+        _("sale ends at"),
+        null=True,
+        blank=True,
+        help_text=_("At the latest, and if empty, when the event or slot ends."),
     )
     is_stopped = models.BooleanField(_("selling stopped"), default=False, help_text=_("Capacity stays as it is."))
     entries = models.PositiveSmallIntegerField(

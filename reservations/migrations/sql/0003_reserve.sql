@@ -36,13 +36,15 @@ BEGIN
             FROM line
             JOIN ticketing_product_quotas pq ON pq.product_id = line.product
             JOIN ticketing_quota q ON q.id = pq.quota_id AND (q.slot_id IS NULL OR q.slot_id = line.slot)
+        ), past AS (
+            SELECT c.quota_id, sum(c.quantity) AS quantity FROM reservations_reservation r
+            JOIN reservations_reservationline rl ON rl.reservation_id = r.id
+            JOIN reservations_claim c ON c.line_id = rl.id
+            WHERE r.event_id = p_event AND r.status = 'ACTIVE' AND r.expires_at <= v_now
+            GROUP BY c.quota_id
         ), quota AS (
-            SELECT d.quota_id, sum(d.quantity) AS wanted, min(d.counted) + COALESCE((
-                SELECT sum(c.quantity) FROM reservations_reservation r
-                JOIN reservations_reservationline rl ON rl.reservation_id = r.id
-                JOIN reservations_claim c ON c.line_id = rl.id AND c.quota_id = d.quota_id
-                WHERE r.event_id = p_event AND r.status = 'ACTIVE' AND r.expires_at <= v_now), 0) AS free
-            FROM draw d GROUP BY d.quota_id
+            SELECT d.quota_id, sum(d.quantity) AS wanted, min(d.counted) + COALESCE(min(past.quantity), 0) AS free
+            FROM draw d LEFT JOIN past ON past.quota_id = d.quota_id GROUP BY d.quota_id
         )
         SELECT jsonb_build_object('result', 'sold_out', 'lines', jsonb_agg(jsonb_build_object(
             'product', l.product, 'slot', NULLIF(l.slot, 0), 'requested', l.quantity,

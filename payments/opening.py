@@ -1,0 +1,82 @@
+"""A payment becomes known to Stripe: once, whatever happens to the answer.
+
+The key and the exact parameters were committed before. A lost answer is asked for again under the same key. An answered
+5xx is kept by Stripe under the key and would be repeated for a day (docs.stripe.com/api/idempotent_requests): then the
+intent is looked up by its metadata, and only if there is none does the payment get a new key.
+"""
+
+import secrets
+
+import structlog
+from django.db.models.functions import Now
+
+from config.failpoints import failpoint
+from config.state_machine import MoveRefused, move
+from payments import stripe_gateway
+from payments.models import Payment
+from payments.stripe_gateway import Intent
+
+logger = structlog.get_logger(__name__)
+
+
+class PaymentClosed(Exception):
+    """The payment was cancelled while it was being opened."""
+
+
+def open_payment(payment: Payment) -> Intent:
+    """Stripe's intent for `payment`: fetched if it is known, else found or made. No transaction is open.
+
+    Raises PaymentClosed, and the gateway's exceptions; StripeRefused of a NEW payment means that nothing was made.
+    """
+    if payment.status != Payment.Status.NEW:
+        return stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
+    intent = _found_or_made(payment)
+    failpoint("after_stripe_before_commit")
+    _adopt(payment, intent)
+    return intent
+
+
+def _found_or_made(payment: Payment) -> Intent:
+    was_sent = payment.sent_at is not None
+    Payment.objects.filter(pk=payment.pk, sent_at=None).update(sent_at=Now())
+    if was_sent and (found := _find(payment)):
+        return found
+    try:
+        return stripe_gateway.create_payment_intent(payment.request_params, idempotency_key=payment.idempotency_key)
+    except stripe_gateway.StripeUnavailable as failure:
+        if not failure.was_answered:  # it may still be under way: only the same key is safe
+            raise
+        if found := _find(payment):
+            return found
+        _renew_key(payment)
+        raise
+
+
+def _find(payment: Payment) -> Intent | None:
+    return stripe_gateway.find_payment_intent(payment.request_params["metadata"], since=payment.created_at)
+
+
+def _renew_key(payment: Payment) -> None:
+    """The key is spent on a failure; the next call uses a fresh one. Nothing if somebody else was first."""
+    stem, _colon, _old = payment.idempotency_key.rpartition(":")
+    fresh = Payment.objects.filter(
+        pk=payment.pk, status=Payment.Status.NEW, idempotency_key=payment.idempotency_key
+    ).update(idempotency_key=f"{stem}:{secrets.token_hex(8)}")
+    if fresh:
+        logger.warning("idempotency key renewed after a failure at Stripe", payment=payment.pk)
+
+
+def _adopt(payment: Payment, intent: Intent) -> None:
+    try:
+        move(
+            payment,
+            Payment.Status.OPEN,
+            by="checkout",
+            why="PaymentIntent made",
+            stripe_payment_intent_id=intent.id,
+            is_livemode=intent.is_livemode,
+        )
+    except MoveRefused:  # a second tab was quicker; the key makes its intent and ours the same one
+        payment.refresh_from_db()
+        if payment.status not in (*Payment.UNDECIDED, Payment.Status.SUCCEEDED):
+            raise PaymentClosed from None
