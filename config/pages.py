@@ -15,8 +15,11 @@ from config import request_id
 _PRIVATE = ("/reservations/", "/orders/", "/tickets/", "/account/", "/api/v1/reservations/", "/api/v1/orders/")
 
 
-class PrivatePagesMiddleware:
-    """`Cache-Control: no-store` on what only one person may see."""
+class CacheRulesMiddleware:
+    """`Cache-Control: no-store` on what only one person may see; no cookie on what everybody may share.
+
+    Outside the session and CSRF middlewares: they answer even a malformed cookie with a new one.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -25,6 +28,9 @@ class PrivatePagesMiddleware:
         response = self.get_response(request)
         if request.path.startswith(_PRIVATE):
             add_never_cache_headers(response)
+        elif "public" in response.get("Cache-Control", ""):
+            response.cookies.clear()
+            response.headers.pop("Vary", None)
         return response
 
 

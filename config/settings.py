@@ -82,13 +82,13 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.content_policy.ContentPolicyMiddleware",
+    "config.pages.CacheRulesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "config.pages.PrivatePagesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -180,7 +180,7 @@ STRIPE_API_BASE = read(env.str, "STRIPE_API_BASE", "https://api.stripe.com").rst
 STRIPE_JS_URL = read(env.str, "STRIPE_JS_URL", "https://js.stripe.com/v3/")
 STRIPE_CONNECT_TIMEOUT_SECONDS = read(env.float, "STRIPE_CONNECT_TIMEOUT_SECONDS", 3.0)
 STRIPE_READ_TIMEOUT_SECONDS = read(env.float, "STRIPE_READ_TIMEOUT_SECONDS", 10.0)
-# Written into Stripe's metadata, so that events of another installation on the same account are told apart.
+# Written into Stripe's metadata, so that people can tell payments of several installations on one account apart.
 STRIPE_METADATA_ENV = read(env.str, "STRIPE_METADATA_ENV", urlsplit(PUBLIC_URL).netloc or "counterfoil")
 
 # --- E-mail -----------------------------------------------------------------------------------------------------------

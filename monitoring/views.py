@@ -39,8 +39,9 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
     """`/metrics/` in Prometheus' text format, for whoever has METRICS_TOKEN; closed (404) while none is set."""
     if not settings.METRICS_TOKEN:
         raise Http404
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-    if not secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
+    scheme, _space, given = request.headers.get("Authorization", "").partition(" ")
+    is_known = secrets.compare_digest(given.strip().encode(), settings.METRICS_TOKEN.encode())
+    if scheme.lower() != "bearer" or not is_known:
         return HttpResponse(
             "unauthorised", status=401, content_type="text/plain", headers={"WWW-Authenticate": "Bearer"}
         )

@@ -23,6 +23,7 @@ from payments.serializers import (
 from reservations.api import IDEMPOTENCY_KEY, AnonymousView, idempotency_key
 from reservations.models import Order, Reservation
 from reservations.placement import NoSuchReservation
+from reservations.serializers import ProblemSerializer
 
 SECRET = OpenApiParameter("secret", str, required=True, description="The order's secret")
 
@@ -31,7 +32,13 @@ class CheckoutView(AnonymousView):
     @extend_schema(
         request=CheckoutRequestSerializer,
         parameters=[IDEMPOTENCY_KEY],
-        responses={201: CheckoutSerializer, 200: CheckoutSerializer, 400: None, 409: None, 503: None},
+        responses={
+            201: CheckoutSerializer,
+            200: CheckoutSerializer,
+            400: ProblemSerializer,
+            409: ProblemSerializer,
+            503: ProblemSerializer,
+        },
         operation_id="checkout",
     )
     def post(self, request: Request, reservation_id: uuid.UUID) -> Response:
@@ -77,14 +84,16 @@ class OrderView(AnonymousView):
 
 
 class OrderDetail(OrderView):
-    @extend_schema(parameters=[SECRET], responses=OrderSerializer, operation_id="order")
+    @extend_schema(parameters=[SECRET], responses={200: OrderSerializer, 404: ProblemSerializer}, operation_id="order")
     def get(self, request: Request, code: str) -> Response:
         """The order with its lines and tickets."""
         return Response(order_json(self.order, absolute=request.build_absolute_uri))
 
 
 class OrderStatus(OrderView):
-    @extend_schema(parameters=[SECRET], responses=OrderStatusSerializer, operation_id="order_status")
+    @extend_schema(
+        parameters=[SECRET], responses={200: OrderStatusSerializer, 404: ProblemSerializer}, operation_id="order_status"
+    )
     def get(self, request: Request, code: str) -> Response:
         """How far the order is; made to be polled, reads our own books only."""
         return Response(order_status.status_of(self.order).as_json())
@@ -92,7 +101,10 @@ class OrderStatus(OrderView):
 
 class OrderSync(OrderView):
     @extend_schema(
-        request=None, parameters=[SECRET], responses={200: OrderStatusSerializer, 503: None}, operation_id="order_sync"
+        request=None,
+        parameters=[SECRET],
+        responses={200: OrderStatusSerializer, 503: ProblemSerializer},
+        operation_id="order_sync",
     )
     def post(self, request: Request, code: str) -> Response:
         """Asks Stripe and settles what it says; at most every two seconds, in between it answers like the status."""
@@ -112,7 +124,7 @@ class OrderCancel(OrderView):
     @extend_schema(
         request=None,
         parameters=[SECRET],
-        responses={200: OrderStatusSerializer, 409: None, 503: None},
+        responses={200: OrderStatusSerializer, 409: ProblemSerializer, 503: ProblemSerializer},
         operation_id="order_cancel",
     )
     def post(self, request: Request, code: str) -> Response:

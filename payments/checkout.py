@@ -32,7 +32,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """`payment` and `intent` are None for a free order; `is_replayed` when the order had been placed before."""
+    """`payment` is None for a free order, `intent` also once it is paid; `is_replayed`: the order had been placed before."""
 
     order: Order
     payment: Payment | None
@@ -67,12 +67,12 @@ def start(reservation_id: uuid.UUID, *, email: str, name: str) -> Checkout:
     Raises CheckoutEnded, PaymentUnavailable, PaymentRefused, placement.NoSuchReservation.
     """
     order, payment, is_new = _write_down(reservation_id, email=email, name=name)
-    if payment is None:
-        return Checkout(order, None, None, not is_new)
+    if payment is None or order.status == Order.Status.PAID:
+        return Checkout(order, payment, None, not is_new)
     failpoint("before_stripe")
     try:
         intent = opening.open_payment(payment)
-    except opening.PaymentClosed:
+    except (opening.PaymentClosed, opening.NeverMade):
         raise CheckoutEnded from None
     except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured) as error:
         logger.warning("payment could not be opened", order=order.code, payment=payment.pk, error=str(error))

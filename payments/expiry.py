@@ -107,6 +107,8 @@ def _ended_at_stripe(payment: Payment) -> Intent | None:
         if payment.status == Payment.Status.NEW:
             return _cancelled(opening.open_payment(payment).id, payment)
         return _cancelled(payment.stripe_payment_intent_id or "", payment)
+    except opening.NeverMade:
+        return None
     except stripe_gateway.StripeRefused as refusal:
         if payment.status == Payment.Status.NEW and refusal.is_about_the_request:
             return None  # Stripe would not even make it (a price below its minimum, say): nothing can be charged

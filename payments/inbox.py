@@ -49,7 +49,7 @@ def store(event: dict[str, Any]) -> bool:
 def _storable(value: Any) -> Any:
     """Without client secrets, which let their holder pay and are never stored, and without NUL, which PostgreSQL refuses."""
     if isinstance(value, str):
-        return value.replace("\x00", "")
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()  # nor half characters
     if isinstance(value, dict):
         return {_storable(name): _storable(inner) for name, inner in value.items() if name != "client_secret"}
     return [_storable(inner) for inner in value] if isinstance(value, list) else value

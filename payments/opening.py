@@ -6,6 +6,7 @@ intent is looked up by its metadata, and only if there is none does the payment 
 """
 
 import secrets
+from datetime import timedelta
 
 import structlog
 from django.db.models.functions import Now
@@ -19,14 +20,21 @@ from payments.stripe_gateway import Intent
 logger = structlog.get_logger(__name__)
 
 
+KEY_LIVES = timedelta(hours=23)  # Stripe forgets keys after 24; sent later, the same key would make a second intent
+
+
 class PaymentClosed(Exception):
     """The payment was cancelled while it was being opened."""
+
+
+class NeverMade(Exception):
+    """The key is too old to be sent again, and Stripe has no intent for this payment."""
 
 
 def open_payment(payment: Payment) -> Intent:
     """Stripe's intent for `payment`: fetched if it is known, else found or made. No transaction is open.
 
-    Raises PaymentClosed, and the gateway's exceptions; StripeRefused of a NEW payment means that nothing was made.
+    Raises PaymentClosed, NeverMade, and the gateway's exceptions; StripeRefused of a NEW payment means that nothing was made.
     """
     if payment.status != Payment.Status.NEW:
         return stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
@@ -41,6 +49,8 @@ def _found_or_made(payment: Payment) -> Intent:
     Payment.objects.filter(pk=payment.pk, sent_at=None).update(sent_at=Now())
     if was_sent and (found := _find(payment)):
         return found
+    if was_sent and Payment.objects.filter(pk=payment.pk, sent_at__lte=Now() - KEY_LIVES).exists():
+        raise NeverMade
     try:
         return stripe_gateway.create_payment_intent(payment.request_params, idempotency_key=payment.idempotency_key)
     except stripe_gateway.StripeUnavailable as failure:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Count
 from django.utils.translation import gettext as _
 
-from payments.models import Payment
+from payments.models import Payment, WebhookEvent
 from reservations.models import Order
 
 POLL_MS = 2_000
@@ -25,6 +25,7 @@ class OrderStatus:
     payment: Payment | None
     tickets: int
     is_done: bool
+    should_sync: bool  # Stripe has told us something that we could not deal with yet: asking it now is worth while
     message: str
 
     def as_json(self) -> dict[str, Any]:
@@ -36,6 +37,7 @@ class OrderStatus:
             "refund": "none",
             "done": self.is_done,
             "next_poll_ms": 0 if self.is_done else POLL_MS,
+            "sync_now": self.should_sync,
             "message": self.message,
         }
 
@@ -59,7 +61,17 @@ def status_of(order: Order) -> OrderStatus:
         payment=payment,
         tickets=counts["tickets"],
         is_done=is_complete or is_closed,
+        should_sync=payment is not None and payment.status in Payment.UNDECIDED and _has_stuck_event(payment),
         message=_message(order, payment, is_complete=is_complete),
+    )
+
+
+def _has_stuck_event(payment: Payment) -> bool:
+    told = WebhookEvent.objects.filter(object_id=payment.stripe_payment_intent_id or "-")
+    return (
+        told.exclude(status__in=[WebhookEvent.Status.PROCESSED, WebhookEvent.Status.IGNORED])
+        .exclude(last_error="")
+        .exists()
     )
 
 

@@ -63,6 +63,7 @@ class OrderStatusSerializer(serializers.Serializer):
     refund = serializers.ChoiceField(choices=["none", "partial", "full"])
     done = serializers.BooleanField()
     next_poll_ms = serializers.IntegerField()
+    sync_now = serializers.BooleanField()
     message = serializers.CharField()
 
 
@@ -108,7 +109,7 @@ def checkout_json(done: Checkout, *, absolute: Absolute) -> dict[str, Any]:
         payment = {
             "id": done.payment.pk,
             "mode": done.payment.mode.lower(),
-            "stripe_payment_intent_id": done.intent.id if done.intent else None,
+            "stripe_payment_intent_id": done.intent.id if done.intent else done.payment.stripe_payment_intent_id,
             "client_secret": done.intent.client_secret if done.intent else None,
             "redirect_url": None,
         }

@@ -140,14 +140,18 @@ def read_webhook(body: bytes, signature: str) -> dict[str, Any]:
 
 def _event(text: str) -> dict[str, Any]:
     try:
-        event = json.loads(text)
+        event = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # no JSON, or nested without end
         raise UnreadableEvent from error
     if not isinstance(event, dict) or not isinstance(event.get("id"), str) or not isinstance(event.get("type"), str):
         raise UnreadableEvent
-    if len(event["id"]) > LONGEST_ID:
+    if not 0 < len(event["id"]) <= LONGEST_ID:
         raise UnreadableEvent
     return event
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")  # Python reads NaN and Infinity, PostgreSQL's jsonb does not
 
 
 # Half of a web process's threads: while Stripe hangs, pages and webhooks still find a free one.

@@ -214,6 +214,8 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         return _webhook_problem(400, "invalid")
     try:
         is_new = inbox.store(event)
+    except RecursionError:
+        return _webhook_problem(400, "invalid")  # nested deeper than anything Stripe sends
     except DatabaseError:
         logger.exception("webhook could not be stored")
         return _webhook_problem(503, "not_stored")

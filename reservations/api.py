@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
@@ -23,13 +23,17 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from config.database import database_now
 from config.dates import rfc3339
 from config.problems import Problem
 from reservations import availability, holds
 from reservations.models import Order
 from reservations.serializers import (
+    AvailabilitySerializer,
+    EventDetailSerializer,
     EventSerializer,
     OfferSerializer,
+    ProblemSerializer,
     ReservationRequestSerializer,
     ReservationSerializer,
     as_json,
@@ -91,7 +95,7 @@ class EventList(generics.ListAPIView):
 
 
 class EventDetail(AnonymousView):
-    @extend_schema(responses=EventSerializer, operation_id="event")
+    @extend_schema(responses={200: EventDetailSerializer, 404: ProblemSerializer}, operation_id="event")
     def get(self, request: Request, slug: str) -> Response:
         """One event with its products, their slots and states."""
         event = get_object_or_404(published(), slug=slug)
@@ -100,7 +104,9 @@ class EventDetail(AnonymousView):
 
 
 class EventAvailability(AnonymousView):
-    @extend_schema(responses={200: OpenApiResponse(description="What is free"), 304: None}, operation_id="availability")
+    @extend_schema(
+        responses={200: AvailabilitySerializer, 304: None, 404: ProblemSerializer}, operation_id="availability"
+    )
     def get(self, request: Request, slug: str) -> Response:
         """What is free, per product and slot; made to be polled and cached: ETag, max-age of one second."""
         event = get_object_or_404(published(), slug=slug)
@@ -114,14 +120,20 @@ class EventAvailability(AnonymousView):
         asked = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
         if etag in asked or "*" in asked:
             return Response(status=304, headers=headers)
-        return Response({"as_of": rfc3339(as_of) if as_of else None, "products": products}, headers=headers)
+        return Response({"as_of": rfc3339(as_of or database_now()), "products": products}, headers=headers)
 
 
 class Reservations(AnonymousView):
     @extend_schema(
         request=ReservationRequestSerializer,
         parameters=[IDEMPOTENCY_KEY],
-        responses={201: ReservationSerializer, 200: ReservationSerializer, 400: None, 409: None, 422: None},
+        responses={
+            201: ReservationSerializer,
+            200: ReservationSerializer,
+            400: ProblemSerializer,
+            409: ProblemSerializer,
+            422: ProblemSerializer,
+        },
         operation_id="reserve",
     )
     def post(self, request: Request) -> Response:
@@ -153,7 +165,7 @@ class Reservations(AnonymousView):
 
 
 class ReservationDetail(AnonymousView):
-    @extend_schema(responses=ReservationSerializer, operation_id="reservation")
+    @extend_schema(responses={200: ReservationSerializer, 404: ProblemSerializer}, operation_id="reservation")
     def get(self, request: Request, reservation_id: uuid.UUID) -> Response:
         """The hold as it stands."""
         hold = holds.look_up(reservation_id)
@@ -161,7 +173,7 @@ class ReservationDetail(AnonymousView):
             raise Http404
         return Response(_described(request, hold))
 
-    @extend_schema(responses={204: None, 409: None}, operation_id="release")
+    @extend_schema(responses={204: None, 409: ProblemSerializer}, operation_id="release")
     def delete(self, request: Request, reservation_id: uuid.UUID) -> Response:
         """Gives the hold back; the same answer when it had ended already."""
         try:
@@ -178,7 +190,7 @@ class ReservationDetail(AnonymousView):
 
 
 class ReservationExtension(AnonymousView):
-    @extend_schema(request=None, responses={200: ReservationSerializer, 409: None}, operation_id="extend")
+    @extend_schema(request=None, responses={200: ReservationSerializer, 409: ProblemSerializer}, operation_id="extend")
     def post(self, request: Request, reservation_id: uuid.UUID) -> Response:
         """Adds the event's extension, once."""
         try:

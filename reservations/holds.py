@@ -190,6 +190,8 @@ def extend(reservation_id: uuid.UUID) -> Hold | None:
         is_extended = cursor.rowcount == 1
     hold = look_up(reservation_id)
     if hold is not None and not is_extended:
+        if hold.status == Reservation.Status.CONFIRMED:
+            raise NotExtendable("not_extendable")
         if not hold.is_live:
             raise NotExtendable("ended")
         raise NotExtendable("not_extendable" if hold.extension_minutes == 0 else "already_extended")
@@ -203,14 +205,18 @@ def release(reservation_id: uuid.UUID, *, by: str = "buyer") -> bool:
     Raises NotReleasable when the reservation was ordered or confirmed meanwhile.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT status FROM reservations_reservation WHERE id = %s FOR NO KEY UPDATE", [reservation_id])
+        cursor.execute(
+            "SELECT status, expires_at <= clock_timestamp() FROM reservations_reservation WHERE id = %s FOR NO KEY UPDATE",
+            [reservation_id],
+        )
         row = cursor.fetchone()
         if row is None:
             return False
         if row[0] in (Reservation.Status.ORDERED, Reservation.Status.CONFIRMED):
             raise NotReleasable(row[0])
+        ended = Reservation.Status.EXPIRED if row[1] else Reservation.Status.RELEASED  # as it was told to have ended
         cursor.execute(
-            "SELECT reservations_end(ARRAY[%s]::uuid[], 'ACTIVE', 'RELEASED', %s, 'released')", [reservation_id, by]
+            "SELECT reservations_end(ARRAY[%s]::uuid[], 'ACTIVE', %s, %s, 'released')", [reservation_id, ended, by]
         )
     return True
 

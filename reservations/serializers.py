@@ -18,10 +18,19 @@ class MoneySerializer(serializers.Serializer):
     currency = serializers.CharField()
 
 
+class WholeNumberField(serializers.IntegerField):
+    """A JSON number without fraction; DRF's own field would also take "3", "1_0" and 2.0."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class WantedLineSerializer(serializers.Serializer):
-    product = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
-    slot = serializers.IntegerField(min_value=1, max_value=2**63 - 1, required=False, allow_null=True, default=None)
-    quantity = serializers.IntegerField(min_value=1, max_value=1_000)
+    product = WholeNumberField(min_value=1, max_value=2**63 - 1)
+    slot = WholeNumberField(min_value=1, max_value=2**63 - 1, required=False, allow_null=True, default=None)
+    quantity = WholeNumberField(min_value=1, max_value=1_000)
 
 
 class ReservationRequestSerializer(serializers.Serializer):
@@ -107,6 +116,25 @@ class SlotSerializer(serializers.Serializer):
     ends_at = serializers.DateTimeField()
 
 
+class ProblemSerializer(serializers.Serializer):
+    """Every refusal; `code` is stable, further fields depend on it."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class FreeSerializer(serializers.Serializer):
+    id = serializers.IntegerField(help_text="The product")
+    slot = serializers.IntegerField(allow_null=True)
+    available = serializers.IntegerField()
+    state = serializers.CharField(help_text="available, low, sold_out, not_on_sale or ended")
+
+
+class AvailabilitySerializer(serializers.Serializer):
+    as_of = serializers.DateTimeField()
+    products = FreeSerializer(many=True)
+
+
 class OfferSerializer(serializers.Serializer):
     """One product as it is offered (`reservations.availability.Offer`)."""
 
@@ -128,3 +156,7 @@ class OfferSerializer(serializers.Serializer):
     @extend_schema_field(SlotSerializer(many=True))
     def get_slots(self, offer: Any) -> list[dict[str, Any]]:
         return [SlotSerializer(entry.slot).data for entry in offer.slots]
+
+
+class EventDetailSerializer(EventSerializer):
+    products = OfferSerializer(many=True)

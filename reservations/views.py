@@ -259,16 +259,23 @@ def _chosen(form: QueryDict) -> list[holds.Wanted]:
             raise ValueError(name)
         if not name.startswith("quantity-") or not str(value).strip():
             continue
-        product_id, quantity = int(name.removeprefix("quantity-")), int(str(value))
-        if quantity < 0 or quantity > 1_000 or not 0 < product_id < 2**63:
+        product_id, quantity = _whole(name.removeprefix("quantity-")), _whole(str(value).strip())
+        if quantity > 1_000 or not 0 < product_id < 2**63:
             raise ValueError(name)
         if quantity:
             slot = form.get(f"slot-{product_id}")
-            slot_id = int(slot) if slot else None
+            slot_id = _whole(slot) if slot else None
             if slot_id is not None and not 0 < slot_id < 2**63:
                 raise ValueError(name)
             wanted.append(holds.Wanted(product_id, slot_id, quantity))
     return wanted
+
+
+def _whole(text: str) -> int:
+    """Digits and nothing else: int() would also take "1_0" and digits of other scripts."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ValueError(text)
+    return int(text)
 
 
 def _conflict(event: Event, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

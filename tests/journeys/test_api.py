@@ -1,5 +1,6 @@
 """API.md's buying calls, walked over HTTP against the running office, with Stripe's own SDK as the card form."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -77,6 +78,7 @@ def test_a_free_order_is_ticketed_in_the_same_answer(office: Office):
         "refund": "none",
         "done": True,
         "next_poll_ms": 0,
+        "sync_now": False,
         "message": "",
     }
     wait_for_letter(office.mailbox, shopper.email)
@@ -185,6 +187,16 @@ def test_one_request_id_runs_from_web_to_worker(office: Office):
         )
     )
     assert shopper.email not in office.log("web").read_text() + office.log("worker").read_text()
+
+
+def test_a_chunked_request_is_read_whole(office: Office):
+    """HTTP/1.1 without Content-Length, as some clients and proxies send it."""
+    product = ProductFactory()
+    body = json.dumps({"event": product.event.slug, "lines": [{"product": product.pk, "quantity": 1}]}).encode()
+    parts = (body[start : start + 10] for start in range(0, len(body), 10))
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(f"{office.base_url}/api/v1/reservations/", data=parts, headers=headers, timeout=10)
+    assert answer.status_code == 201
 
 
 def _eventually(is_so: Callable[[], bool], seconds: float = 20) -> bool:

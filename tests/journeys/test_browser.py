@@ -106,8 +106,10 @@ def pay(page: Page) -> None:
 
 def expect_tickets(page: Page, count: int) -> None:
     page.wait_for_url("**/orders/**")
-    expect(page.get_by_role("heading", level=1)).to_contain_text(re.compile("Your tickets? (is|are) here"))
-    expect(page.locator("ol.order-tickets > li")).to_have_count(count)
+    expect(page.get_by_role("heading", level=1)).to_contain_text(
+        re.compile("Your tickets? (is|are) here"), timeout=60_000
+    )
+    expect(page.locator("ol.order-tickets > li")).to_have_count(count, timeout=60_000)
 
 
 @pytest.mark.row("C1", "P1", "T3", "T4", "C3")
@@ -196,6 +198,25 @@ def test_the_countdown_runs_out_before_the_buyers_eyes(page: Page):
     page.reload()
     expect(page.get_by_text("Your hold has ended").first).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("Add .* minutes"))).not_to_be_visible()
+
+
+@pytest.mark.row("C1", "HC-C6")
+def test_at_the_end_of_the_time_to_pay_nothing_false_is_said(page: Page, office: Office, shots: Path):
+    """Paid in another window, webhook late: the page does not claim that nothing was charged."""
+    office.stripe.control.pause_webhooks()
+    try:
+        go_to_payment(page, concert())
+        reservation_id = page.url.rstrip("/").split("/")[-2]
+        payment = Order.objects.get(reservation_id=reservation_id).payments.get()
+        office.stripe.control.pay(payment.stripe_payment_intent_id or "")
+        Reservation.objects.filter(pk=reservation_id).update(expires_at=Now() + timedelta(seconds=3))
+        page.reload()
+        expect(page.get_by_role("heading", name="The time to pay is over")).to_be_visible()
+        expect(page.get_by_text("nothing was charged")).to_have_count(0)
+        page.get_by_role("link", name="See my order").click()
+        expect_tickets(page, 1)
+    finally:
+        office.stripe.control.resume_webhooks()
 
 
 @pytest.mark.row("H5")

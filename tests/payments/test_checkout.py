@@ -1,11 +1,13 @@
 """Checkout against the offline Stripe: what is written down, what is asked, and what a failure in between leaves."""
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
-from payments import checkout, expiry, stripe_gateway
+from payments import checkout, expiry, settlement, stripe_gateway
 from payments.models import Payment
 from reservations.models import Order, Reservation
 from tests.factories import ProductFactory
@@ -314,3 +316,44 @@ def test_nothing_that_pays_is_stored_in_any_table(client, sandbox):
             assert cursor.fetchone() == (0,), table
         cursor.execute("SELECT count(*) FROM payments_payment AS t WHERE t::text LIKE %s", [f"%{order.code}%"])
         assert cursor.fetchone() == (1,), "the search itself must be able to find something"
+
+
+@pytest.mark.row("HC-B5")
+def test_hc_b5_a_key_older_than_a_day_is_never_sent_again(client, sandbox):
+    """HC-B5: Stripe has forgotten the key; the look-up finds nothing, so nothing can be charged and the seat goes back."""
+    product = ProductFactory()
+    held = hold(product)
+    sandbox.control.add_fault("drop_before", method="POST", path=INTENTS, count=FATAL)
+    assert check_out(client, held.id).status_code == 503
+    sandbox.control.clear_faults()
+    sandbox.control.clear_requests()
+    Payment.objects.update(sent_at=Now() - timedelta(hours=25))
+    end_time(held.id)
+    assert expiry.close_due() == 1
+    assert created(sandbox) == []
+    assert stock_of(product) == (0, 0)
+
+
+@pytest.mark.row("P3")
+def test_a_paid_order_is_replayed_without_asking_stripe(client, sandbox):
+    order, payment = ordered(client, ProductFactory())
+    sandbox.control.pay(payment.stripe_payment_intent_id)
+    settlement.sync(order.pk, by="sync")
+    sandbox.control.clear_requests()
+    answer = check_out(client, order.reservation_id)
+    assert (answer.status_code, answer.json()["order"]["status"]) == (200, "paid")
+    assert answer.json()["payment"]["stripe_payment_intent_id"] == payment.stripe_payment_intent_id
+    assert sandbox.control.requests() == []
+
+
+@pytest.mark.row("HC-G3")
+def test_hc_g3_while_stripe_hangs_only_some_calls_wait_for_it(sandbox):
+    """The rest is told at once, so that a hanging Stripe does not eat every thread of a web process."""
+    taken = [stripe_gateway._free_lines.acquire(blocking=False) for _ in range(stripe_gateway.CALLS_AT_ONCE)]
+    try:
+        assert all(taken)
+        with pytest.raises(stripe_gateway.StripeUnavailable, match="under way"):
+            stripe_gateway.retrieve_payment_intent("pi_any")
+    finally:
+        for _ in taken:
+            stripe_gateway._free_lines.release()

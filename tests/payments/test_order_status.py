@@ -71,6 +71,7 @@ def test_the_status_of_each_stage_in_words(client):
         "refund": "none",
         "done": True,
         "next_poll_ms": 0,
+        "sync_now": False,
         "message": "",
     }
     assert "are here" in paid["message"]

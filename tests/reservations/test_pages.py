@@ -125,3 +125,30 @@ def test_names_are_escaped_wherever_they_are_shown(client):
         f"/reservations/{held.id}/checkout/",
     ):
         assert script not in client.get(address).content.decode()
+
+
+@pytest.mark.row("H1")
+@pytest.mark.parametrize("quantity", ["1_0", "٣", "+1", "1.0", "-1", "9" * 30])
+def test_only_plain_digits_are_a_quantity(client, quantity):
+    product = ProductFactory()
+    answer = client.post(f"/events/{product.event.slug}/hold/", {f"quantity-{product.pk}": quantity})
+    assert answer.status_code == 400
+    assert Reservation.objects.count() == 0
+
+
+@pytest.mark.row("H1")
+@pytest.mark.parametrize("quantity", ["1", "1_0", 1.0, True, None, [1]])
+def test_the_api_takes_whole_json_numbers_only(client, quantity):
+    product = ProductFactory()
+    body = {"event": product.event.slug, "lines": [{"product": product.pk, "quantity": quantity}]}
+    answer = client.post("/api/v1/reservations/", body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+
+
+@pytest.mark.row("H6")
+def test_what_had_expired_stays_expired_when_it_is_released(client):
+    """The buyer was told "expired"; a late DELETE does not rewrite that."""
+    held = hold(ProductFactory())
+    Reservation.objects.filter(pk=held.id).update(expires_at="2020-01-01T00:00Z")
+    assert client.delete(f"/api/v1/reservations/{held.id}/").status_code == 204
+    assert client.get(f"/api/v1/reservations/{held.id}/").json()["status"] == "expired"
