@@ -16,6 +16,17 @@ from tests.stripe_sandbox.process import SandboxProcess
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """Threads of a race may keep a connection until they are collected; PostgreSQL drops no database under them."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+@pytest.fixture(scope="session")
 def _sandbox_process() -> Iterator[SandboxProcess]:
     with SandboxProcess() as process:
         yield process

@@ -8,6 +8,7 @@ Used by the supervisor (`make demo`) and by the test suite alike:
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import importlib.util
 import os
@@ -35,7 +36,7 @@ class ServiceError(RuntimeError):
     """A service could not be found or started; the message is for people."""
 
 
-class EmbeddedService:
+class EmbeddedService(abc.ABC):
     """What both services share: one child process, one log file, one port kept over restarts."""
 
     title = ""
@@ -58,8 +59,9 @@ class EmbeddedService:
         self.stop()
 
     @property
+    @abc.abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """Where clients connect, password included."""
 
     @property
     def pid(self) -> int:
@@ -74,11 +76,13 @@ class EmbeddedService:
             self.stop()
             raise
 
+    @abc.abstractmethod
     def spawn(self) -> processes.Child:
-        raise NotImplementedError
+        """Start the process without waiting for it."""
 
+    @abc.abstractmethod
     def is_ready(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers."""
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
