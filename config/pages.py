@@ -30,8 +30,19 @@ class CacheRulesMiddleware:
             add_never_cache_headers(response)
         elif "public" in response.get("Cache-Control", ""):
             response.cookies.clear()
-            response.headers.pop("Vary", None)
+            _vary_not_by_cookie(response)
         return response
+
+
+def _vary_not_by_cookie(response: HttpResponse) -> None:
+    """Encodings, languages and the like still make different answers; cookies do not."""
+    others = [
+        name.strip() for name in response.get("Vary", "").split(",") if name.strip().lower() not in {"", "cookie"}
+    ]
+    if others:
+        response["Vary"] = ", ".join(others)
+    else:
+        response.headers.pop("Vary", None)
 
 
 def notices(request: HttpRequest) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def close(order_id: int, *, to: str, by: str, why: str) -> None:
     _cancel_in_our_books(order_id, payment_id=payment.pk if payment else None, to=to, by=by, why=why)
 
 
+@retried_on_conflict
 def review_done(order_id: int, *, by: str) -> None:
     """Staff have dealt with the money of an order that needed review, at Stripe or by hand: the mark goes, and an order
     that was never confirmed is closed, its stock given back. Nothing is sent to the buyer.

@@ -118,6 +118,15 @@ class TestWithStripe:
         assert (level, "The seats stay kept" in text) == ("warning", True)
 
 
+def test_a_review_is_ended_by_staff(desk: Client, product: Product) -> None:
+    order = paid_order(product)
+    assert _said(_press(desk, "review_is_done", order)) == [("warning", f"{order.code}: It needs no review.")]
+    Order.objects.update(needs_review="paid twice")
+    assert _said(_press(desk, "review_is_done", order)) == [("success", f"{order.code}: reviewed")]
+    order.refresh_from_db()
+    assert (order.status, order.needs_review) == (Order.Status.PAID, "")
+
+
 def test_a_paid_order_is_not_closed(desk: Client, product: Product) -> None:
     order = paid_order(product)
     assert _said(_choose(desk, "close", order, confirmed="yes")) == [
