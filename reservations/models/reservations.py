@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config.money import Money
 from config.state_machine import Transitions, status_is_known
+from reservations.models.promo_codes import PromoCode
 from ticketing.models import Event, Product, Quota, Slot
 
 
@@ -22,7 +23,7 @@ class ReservationStatus(models.TextChoices):
 class Reservation(models.Model):
     """What a buyer holds until `expires_at`. Its id is random (122 bits) and is the authority to see and use it.
 
-    Created and ended by the database functions of migrations/0002; only an ACTIVE one can simply expire, an ORDERED
+    Created and ended by the database functions of migrations/sql; only an ACTIVE one can simply expire, an ORDERED
     one belongs to `payments.expiry`.
     """
 
@@ -38,6 +39,9 @@ class Reservation(models.Model):
     event = models.ForeignKey(Event, models.PROTECT, related_name="reservations", verbose_name=_("event"))
     status = models.CharField(_("status"), max_length=12, choices=ReservationStatus, default=ReservationStatus.ACTIVE)
     buyer_key = models.CharField(_("buyer"), max_length=43, blank=True, editable=False)  # random, from a cookie
+    promo_code = models.ForeignKey(
+        PromoCode, models.PROTECT, related_name="reservations", null=True, blank=True, verbose_name=_("promo code")
+    )
     currency = models.CharField(_("currency"), max_length=3)
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     expires_at = models.DateTimeField(_("expires at"))
@@ -56,10 +60,24 @@ class Reservation(models.Model):
             ),
             # The admin's list, newest first.
             models.Index(fields=["-created_at"], name="reservation_by_time"),
+            # What does this browser hold of this event?
+            models.Index(
+                fields=["event", "buyer_key"],
+                condition=Q(status="ACTIVE") & ~Q(buyer_key=""),
+                name="reservation_active_of_buyer",
+            ),
+            # Who used this code?
+            models.Index(
+                fields=["promo_code"], condition=Q(promo_code__isnull=False), name="reservation_of_promo_code"
+            ),
             # The sweep's question, over all events.
             models.Index(fields=["expires_at"], condition=Q(status="ACTIVE"), name="reservation_active_expiry"),
             # The question of payments.expiry.
             models.Index(fields=["expires_at"], condition=Q(status="ORDERED"), name="reservation_ordered_expiry"),
+            # The purge's question.
+            models.Index(
+                fields=["ended_at"], condition=Q(status__in=["RELEASED", "EXPIRED"]), name="reservation_ended"
+            ),
         ]
 
     def __str__(self) -> str:
