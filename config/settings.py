@@ -170,6 +170,8 @@ CELERY_BEAT_SCHEDULE = SCHEDULE
 # --- Reservations -----------------------------------------------------------------------------------------------------
 
 HOLD_SWEEP_BATCH = read(env.int, "HOLD_SWEEP_BATCH", 500)
+# Holds of one event that may share a round trip to the database; 1 sends each by itself (reservations.holds).
+HOLD_BATCH = read(env.int, "HOLD_BATCH", 64)
 
 # --- Stripe -----------------------------------------------------------------------------------------------------------
 

@@ -1,23 +1,25 @@
 """Holds: taking stock for a buyer, extending, releasing, and giving back what nobody paid for.
 
 The rules live in database functions (migrations/sql): one round trip takes a hold, so a hot quota is locked for
-microseconds. This module words the requests and reads the answers.
+microseconds. What arrives for the same event meanwhile shares the next round trip (config.combining), its locks and its
+commit. This module words the requests and reads the answers.
 """
 
 import hashlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
+from config.combining import Combiner, Overloaded
 from config.database import retried_on_conflict
 from config.money import Money
 from reservations.models import Reservation
@@ -26,6 +28,7 @@ logger = structlog.get_logger(__name__)
 
 ONE_BY_ONE_AT_MOST = 2_000
 TRIES = 3  # when the stock is just being given back by somebody else
+PATIENCE_SECONDS = 10.0  # beyond the database's own lock_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,16 @@ class Hold:
     is_live: bool
     can_extend: bool
     extension_minutes: int
+    promo_code: str  # empty: none
     lines: list[HeldLine]
 
     @property
     def total(self) -> Money:
         return sum((line.total for line in self.lines), Money(0, self.currency))
+
+    @property
+    def discount(self) -> Money:
+        return sum((line.discount for line in self.lines), Money(0, self.currency))
 
 
 class SoldOut(Exception):
@@ -98,6 +106,18 @@ class LimitExceeded(Exception):
 
 class KeyReused(Exception):
     """The Idempotency-Key was used for another request."""
+
+
+class InvalidPromoCode(Exception):
+    """`reason`: unknown, not_valid_now, or not_for_these (none of the lines is in the code's scope)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PromoCodeUsedUp(Exception):
+    """The code has been used as often as it may be, by all or by this buyer."""
 
 
 class InvalidLines(Exception):
@@ -129,22 +149,27 @@ class NotReleasable(Exception):
 
 
 def reserve(
-    event_slug: str, *, lines: Sequence[Wanted], key: str | None = None, buyer_key: str = ""
+    event_slug: str, *, lines: Sequence[Wanted], key: str | None = None, buyer_key: str = "", promo_code: str = ""
 ) -> tuple[Hold, bool]:
-    """Takes all of `lines` or nothing; the hold, and whether `key` had been granted it before.
+    """Takes all of `lines` or nothing; the hold, and whether it was there before.
 
-    Raises SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidLines, UnknownEvent.
+    It was there before where `key` had been granted it, and where the buyer holds this event already: one browser has one
+    ACTIVE hold per event, and a second tab joins it, whatever its lines.
+
+    Raises SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidPromoCode, PromoCodeUsedUp, InvalidLines, UnknownEvent.
     """
-    merged = _merged(lines)
+    request = _Request(_merged(lines), key, buyer_key, promo_code.strip().upper())
     answer: dict[str, Any] = {}
     for attempt in range(1, TRIES + 1):
-        answer = _reserve_once(event_slug, merged, key, buyer_key)
+        answer = _ask(event_slug, request)
         if answer["result"] != "retry":
             break
         time.sleep(0.002 * attempt)
-    if answer["result"] not in {"granted", "replayed"}:
-        raise _refusal(answer, merged)
-    return _hold(answer["reservation"]), answer["result"] == "replayed"
+    if answer["result"] == "granted":
+        return answer["hold"], False
+    if answer["result"] in {"replayed", "joined"}:
+        return answer.get("hold") or _hold(answer["reservation"]), True
+    raise _refusal(answer, request.lines)
 
 
 def _refusal(answer: dict[str, Any], lines: list[Wanted]) -> Exception:
@@ -157,6 +182,10 @@ def _refusal(answer: dict[str, Any], lines: list[Wanted]) -> Exception:
             return NotOnSale(answer["lines"])
         case "limit_exceeded":
             return LimitExceeded(answer["lines"])
+        case "code_invalid":
+            return InvalidPromoCode(answer["reason"])
+        case "code_used_up":
+            return PromoCodeUsedUp()
         case "invalid":
             return InvalidLines(answer["mistakes"])
         case "key_reused":
@@ -172,6 +201,22 @@ def look_up(reservation_id: uuid.UUID) -> Hold | None:
         cursor.execute("SELECT reservations_describe(%s)", [reservation_id])
         described = cursor.fetchone()[0]
     return _hold(json.loads(described)) if described else None
+
+
+def of_buyer(buyer_key: str) -> list[Hold]:
+    """What this browser holds or has ordered and may still pay, the soonest to end first."""
+    if not buyer_key:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT reservations_describe(id) FROM reservations_reservation
+            WHERE buyer_key = %s AND status IN ('ACTIVE', 'ORDERED') AND expires_at > clock_timestamp()
+            ORDER BY expires_at LIMIT 50
+            """,
+            [buyer_key],
+        )
+        return [_hold(json.loads(row[0])) for row in cursor.fetchall()]
 
 
 def extend(reservation_id: uuid.UUID) -> Hold | None:
@@ -195,6 +240,32 @@ def extend(reservation_id: uuid.UUID) -> Hold | None:
         if not hold.is_live:
             raise NotExtendable("ended")
         raise NotExtendable("not_extendable" if hold.extension_minutes == 0 else "already_extended")
+    return hold
+
+
+@transaction.atomic
+def extend_by_staff(reservation_id: uuid.UUID, *, minutes: int, by: str) -> Hold | None:
+    """Adds `minutes` to a live hold without using up the buyer's own extension; None when there is no such hold.
+
+    Raises NotExtendable ("ended").
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH extended AS (
+                UPDATE reservations_reservation SET expires_at = expires_at + make_interval(mins => %s)
+                WHERE id = %s AND status IN ('ACTIVE', 'ORDERED') AND expires_at > clock_timestamp()
+                RETURNING id, status
+            )
+            INSERT INTO reservations_statuschange (kind, object_id, from_status, to_status, by, why, at)
+            SELECT 'reservation', id::text, status, status, %s, %s, clock_timestamp() FROM extended
+            """,
+            [minutes, reservation_id, by, f"{minutes} more minutes"],
+        )
+        is_extended = cursor.rowcount == 1
+    hold = look_up(reservation_id)
+    if hold is not None and not is_extended:
+        raise NotExtendable("ended")
     return hold
 
 
@@ -271,23 +342,140 @@ def _release_batch(size: int) -> int:
         return cursor.fetchone()[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What one buyer asks of one event. The id is made here: asking again with it can never hold twice."""
+
+    lines: list[Wanted]
+    key: str | None
+    buyer_key: str
+    promo_code: str
+    id: uuid.UUID = field(default_factory=uuid.uuid4, compare=False)
+
+    @property
+    def turns(self) -> set[tuple[str, str]]:
+        """Two requests that share one of these must not be decided in one call: the second finds what the first got."""
+        return {(name, value) for name, value in (("key", self.key), ("buyer", self.buyer_key)) if value}
+
+
+def _ask(event_slug: str, request: _Request) -> dict[str, Any]:
+    """The database's answer. Inside somebody's transaction, or with HOLD_BATCH=1, the request goes alone."""
+    if settings.HOLD_BATCH <= 1 or connection.in_atomic_block:
+        return _call(event_slug, [request])[0]
+    try:
+        return _combiner.ask(event_slug, request)
+    except Overloaded as error:
+        raise OperationalError("holds of this event are waited for too long") from error
+
+
+def _reserve_together(event_slug: Hashable, requests: Sequence[_Request]) -> list[dict[str, Any] | Exception]:
+    """Answers in order. Twins (a double click, a repeated key) share one answer; others who share a turn come next."""
+    answers: dict[uuid.UUID, dict[str, Any] | Exception] = {}
+    waiting = list(requests)
+    while waiting:
+        taken: set[tuple[str, str]] = set()
+        now: list[_Request] = []
+        later: list[_Request] = []
+        for request in waiting:
+            (now if taken.isdisjoint(request.turns) else later).append(request)
+            taken |= request.turns
+        for request, answer in zip(now, _answers(str(event_slug), now), strict=True):
+            answers[request.id] = answer
+        waiting = []
+        for request in later:
+            if request in now:
+                answers[request.id] = _as_twin(answers[now[now.index(request)].id])
+            else:
+                waiting.append(request)
+    return [answers[request.id] for request in requests]
+
+
+def _as_twin(answer: dict[str, Any] | Exception) -> dict[str, Any] | Exception:
+    is_granted = isinstance(answer, dict) and answer["result"] == "granted"
+    return {**answer, "result": "replayed"} if is_granted else answer  # type: ignore[dict-item]
+
+
+def _answers(event_slug: str, requests: list[_Request]) -> Sequence[dict[str, Any] | Exception]:
+    """What the database answers. Where it refuses the whole call, each request goes alone: a bad one harms nobody else."""
+    try:
+        return _call(event_slug, requests)
+    except (IntegrityError, DataError, InternalError) as error:
+        if len(requests) == 1:
+            return [error]
+        logger.warning("holds are taken one by one", together=len(requests), error=type(error).__name__)
+        return [_answers(event_slug, [request])[0] for request in requests]
+    except Exception as error:  # each asker is told; nobody knows whether this call was committed
+        return [error] * len(requests)
+
+
+_combiner: Combiner[_Request, dict[str, Any]] = Combiner(
+    _reserve_together, at_most=settings.HOLD_BATCH, patience_seconds=PATIENCE_SECONDS
+)
+
+
 @retried_on_conflict
-def _reserve_once(event_slug: str, lines: list[Wanted], key: str | None, buyer_key: str) -> dict[str, Any]:
+def _call(event_slug: str, requests: list[_Request]) -> list[dict[str, Any]]:
+    """One round trip, one transaction (without an outer one: autocommit) for all of `requests`."""
+    places: dict[tuple[int, int], int] = {}
+    owners, lines, quantities = [], [], []
+    for owner, request in enumerate(requests, start=1):
+        for line in request.lines:
+            owners.append(owner)
+            lines.append(places.setdefault((line.product_id, line.slot_id or 0), len(places) + 1))
+            quantities.append(line.quantity)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT reservations_reserve(%s, %s, %s::bigint[], %s::bigint[], %s::int[], %s, %s, %s)",
+            "SELECT reservations_reserve(%s, %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[],"
+            " %s::int[], %s::int[], %s::int[], %s::bigint[], %s::bigint[])",
             [
-                uuid.uuid4(),
                 event_slug,
-                [line.product_id for line in lines],
-                [line.slot_id or 0 for line in lines],
-                [line.quantity for line in lines],
-                key,
-                _request_hash(event_slug, lines),
-                buyer_key,
+                [request.id for request in requests],
+                [request.key for request in requests],
+                [_request_hash(event_slug, request) if request.key else "" for request in requests],
+                [request.buyer_key for request in requests],
+                [request.promo_code for request in requests],
+                owners,
+                lines,
+                quantities,
+                [product for product, _slot in places],
+                [slot for _product, slot in places],
             ],
         )
-        return json.loads(cursor.fetchone()[0])
+        said = json.loads(cursor.fetchone()[0])
+    for request, answer in zip(requests, said["answers"], strict=True):
+        if answer["result"] == "granted":
+            answer["hold"] = _granted(event_slug, request, answer, said, places)
+    return said["answers"]
+
+
+def _granted(
+    event_slug: str, request: _Request, answer: dict[str, Any], said: dict[str, Any], places: dict[tuple[int, int], int]
+) -> Hold:
+    """The new hold, from what was asked and what all holds of one call have in common."""
+    currency = said["currency"]
+    discounts = answer.get("discounts") or [0] * len(request.lines)
+    return Hold(
+        id=request.id,
+        event_slug=event_slug,
+        status=Reservation.Status.ACTIVE.value,
+        currency=currency,
+        expires_at=datetime.fromisoformat(said["until"]),
+        server_time=datetime.fromisoformat(said["now"]),
+        is_live=True,
+        can_extend=said["extension_minutes"] > 0,
+        extension_minutes=said["extension_minutes"],
+        promo_code=request.promo_code,
+        lines=[
+            HeldLine(
+                product_id=line.product_id,
+                slot_id=line.slot_id,
+                quantity=line.quantity,
+                unit_price=Money(said["prices"][places[line.product_id, line.slot_id or 0] - 1], currency),
+                discount=Money(discount * line.quantity, currency),
+            )
+            for line, discount in zip(request.lines, discounts, strict=True)
+        ],
+    )
 
 
 def _merged(lines: Sequence[Wanted]) -> list[Wanted]:
@@ -299,9 +487,11 @@ def _merged(lines: Sequence[Wanted]) -> list[Wanted]:
     return [Wanted(product, slot or None, quantity) for (product, slot), quantity in sorted(quantities.items())]
 
 
-def _request_hash(event_slug: str, lines: list[Wanted]) -> str:
-    request = [event_slug, [[line.product_id, line.slot_id, line.quantity] for line in lines]]
-    return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+def _request_hash(event_slug: str, request: _Request) -> str:
+    wish: list[Any] = [event_slug, [[line.product_id, line.slot_id, line.quantity] for line in request.lines]]
+    if request.promo_code:
+        wish.append(request.promo_code)
+    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
 
 
 def _nothing_left(line: Wanted) -> dict[str, Any]:
@@ -323,6 +513,7 @@ def _hold(described: dict[str, Any]) -> Hold:
         is_live=is_live,
         can_extend=is_live and not described["is_extended"] and described["extension_minutes"] > 0,
         extension_minutes=described["extension_minutes"],
+        promo_code=described["promo_code"],
         lines=[
             HeldLine(
                 product_id=line["product"],
