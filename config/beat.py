@@ -18,6 +18,8 @@ SCHEDULE = {
     "orders whose time to pay is over": _every(15, "payments.sweep_expired_orders", "checkout"),
     "holds past their time": _every(60, "reservations.release_expired_holds", "background"),
     "e-mails that are still unsent": _every(15, "ticketing.send_due_emails", "email"),
+    "rows that nobody needs any more": _every(3600, "reservations.purge_old_rows", "background"),
+    "what Stripe sent, long after it was dealt with": _every(3600, "payments.empty_old_payloads", "background"),
     "proof that beat and the workers live": _every(15, "monitoring.beat", "background"),
 }
 
@@ -28,3 +30,5 @@ FALLBACK = (
     "reservations.release_expired_holds",
     "ticketing.send_due_emails",
 )
+
+CAN_WAIT = ("reservations.purge_old_rows", "payments.empty_old_payloads")

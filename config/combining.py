@@ -56,6 +56,10 @@ class Combiner(Generic[Q, A]):
         self._mutex = threading.Lock()
         self._lanes: dict[Hashable, deque[_Entry[Q, A]]] = {}  # a lane exists while somebody leads it
 
+    def is_busy(self, lane: Hashable) -> bool:
+        """Whether a batch of this lane is under way in this process."""
+        return lane in self._lanes
+
     def ask(self, lane: Hashable, request: Q) -> A:
         """The answer to `request`. Raises what `run` raised, or Overloaded."""
         entry: _Entry[Q, A] = _Entry(request)

@@ -8,21 +8,10 @@ from django.db import OperationalError
 from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework import exceptions, status
-from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 logger = structlog.get_logger(__name__)
-
-
-class JsonParser(JSONParser):
-    """A body nested without end is a bad request, not a fault of ours."""
-
-    def parse(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().parse(*args, **kwargs)
-        except RecursionError as error:
-            raise exceptions.ParseError("The JSON is nested too deeply.") from error
 
 
 class Problem(exceptions.APIException):
@@ -35,6 +24,13 @@ class Problem(exceptions.APIException):
         self.status_code = status_code
         self.headers = headers or {}
         self.body = {"code": code, "message": str(message), **more}
+
+
+def busy(error: OperationalError) -> Problem:
+    """The answer where the database had no time for a request; logged, because staff should know."""
+    logger.error("database busy", exc_info=error)
+    message = _("Very many people are here at this moment. Please try again.")
+    return Problem(503, "busy", message, headers={"Retry-After": "1"})
 
 
 _CODES = {
@@ -60,9 +56,8 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response | No
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     if isinstance(error, OperationalError):  # a lock waited for too long, no free connection, the database restarting
-        logger.error("database busy", exc_info=error)
-        busy = {"code": "busy", "message": str(_("Very many people are here at this moment. Please try again."))}
-        return Response(busy, status=503, headers={"Retry-After": "1"})
+        error = busy(error)
+        return Response(error.body, status=error.status_code, headers=error.headers)
     response = exception_handler(error, context)
     if response is not None and isinstance(error, exceptions.APIException):
         code = _CODES.get(response.status_code, "error")

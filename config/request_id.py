@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponse
@@ -24,25 +25,31 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if _WELL_FORMED.fullmatch(given) else str(uuid.uuid4())
-        request.META["COUNTERFOIL_REQUEST_ID"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        request_id = begin(request.META)
         began = time.monotonic()
         response = self.get_response(request)
         response["X-Request-ID"] = request_id
-        if not request.path.startswith(_QUIET):
-            duration_ms = round((time.monotonic() - began) * 1000, 1)
-            # Without the query string: it may hold an order's secret. Secrets inside paths are hidden by config.logs.
-            logger.info(
-                "request",
-                method=request.method,
-                path=request.path[:512],
-                status=response.status_code,
-                duration_ms=duration_ms,
-            )
+        log(request.method or "", request.path, response.status_code, began=began)
         return response
+
+
+def begin(meta: dict[str, Any]) -> str:
+    """The id of the request that begins, noted in its WSGI environment and bound to this thread's log lines."""
+    given = meta.get("HTTP_X_REQUEST_ID", "")
+    request_id = given if _WELL_FORMED.fullmatch(given) else str(uuid.uuid4())
+    meta["COUNTERFOIL_REQUEST_ID"] = request_id
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def log(method: str, path: str, status: int, *, began: float) -> None:
+    """One line for the request that ends; `began` by the monotonic clock."""
+    if path.startswith(_QUIET):
+        return
+    duration_ms = round((time.monotonic() - began) * 1000, 1)
+    # Without the query string: it may hold an order's secret. Secrets inside paths are hidden by config.logs.
+    logger.info("request", method=method, path=path[:512], status=status, duration_ms=duration_ms)
 
 
 def of(request: HttpRequest) -> str:

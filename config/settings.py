@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 
 from config.beat import SCHEDULE
 from config.environment import env, read
+from config.limit_windows import windows
 from config.logs import LEVELS, logging_config
 
 # --- Where things are -------------------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ INSTALLED_APPS = [
     "django_structlog",
     "anymail",
     "csp",
+    "waffle",
     "config.apps.ConfigConfig",
 ]
 
@@ -93,6 +95,12 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
+
+# What a rush consists of, answered in front of Django's handler (config.fast_path, docs/decisions/0007).
+FAST_PATHS = {
+    "POST /api/v1/reservations/": "reservations.fast_path.reserve",
+    r"GET /api/v1/events/(?P<slug>[-a-zA-Z0-9_]+)/availability/": "reservations.fast_path.event_availability",
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TEMPLATES = [
@@ -167,11 +175,40 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SCHEDULE = SCHEDULE
 
+# --- Switches (django-waffle; monitoring.admin.flags) --------------------------------------------------------------------
+# Kept in each process's memory for seconds: asking costs no query and no Redis, and what staff switch is soon known.
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "switches": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "switches",
+        "TIMEOUT": 10,
+    },
+}
+WAFFLE_CACHE_NAME = "switches"
+WAFFLE_ENABLE_ADMIN_PAGES = False  # ours are in the theme's look
+
 # --- Reservations -----------------------------------------------------------------------------------------------------
 
 HOLD_SWEEP_BATCH = read(env.int, "HOLD_SWEEP_BATCH", 500)
+HOLD_KEEP_DAYS = read(env.int, "HOLD_KEEP_DAYS", 30)
+# Unmet demand is written by a timer of the web process (reservations.demand); 0 elsewhere: by hand.
+DEMAND_FLUSH_SECONDS = 1.0 if _is_web else 0.0
 # Holds of one event that may share a round trip to the database; 1 sends each by itself (reservations.holds).
 HOLD_BATCH = read(env.int, "HOLD_BATCH", 64)
+
+# --- Rate limits (config.rate_limits; the notation: config.limit_windows) -----------------------------------------------
+
+RATE_LIMITS = read(env.bool, "RATE_LIMITS", True)
+HOLD_LIMIT_PER_BUYER = read(env.str, "HOLD_LIMIT_PER_BUYER", "10/m", validate=windows)
+HOLD_LIMIT_PER_ADDRESS = read(env.str, "HOLD_LIMIT_PER_ADDRESS", "60/m", validate=windows)
+# All buyers together: burst, rate and daily quota, as 200/s,5000/m,100000/d.
+HOLD_LIMIT_OVERALL = read(env.str, "HOLD_LIMIT_OVERALL", "off", validate=windows)
+CHECKOUT_LIMIT_PER_BUYER = read(env.str, "CHECKOUT_LIMIT_PER_BUYER", "20/m", validate=windows)
+CHECKOUT_LIMIT_PER_ADDRESS = read(env.str, "CHECKOUT_LIMIT_PER_ADDRESS", "120/m", validate=windows)
+# Asking Stripe about an order, and cancelling one.
+SYNC_LIMIT_PER_ADDRESS = read(env.str, "SYNC_LIMIT_PER_ADDRESS", "120/m", validate=windows)
 
 # --- Stripe -----------------------------------------------------------------------------------------------------------
 
@@ -262,7 +299,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["config.problems.JsonParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.json_bodies.JsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "config.problems.answer_exception",
     "UNAUTHENTICATED_USER": None,

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 LONGEST_CHUNKED_BODY = 2_621_440  # bytes: Django's own DATA_UPLOAD_MAX_MEMORY_SIZE
 
 _django = get_wsgi_application()
+
+from config.fast_path import FastPath  # noqa: E402 - its handlers need the applications loaded
+
+_office = FastPath(_django, settings.FAST_PATHS)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -23,4 +28,5 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         body = environ["wsgi.input"].read(LONGEST_CHUNKED_BODY + 1)
         environ["wsgi.input"] = BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
-    return _django(environ, start_response)
+        return _django(environ, start_response)
+    return _office(environ, start_response)

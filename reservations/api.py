@@ -1,6 +1,5 @@
 """The JSON contract of catalogue and holds. Anonymous: ids in addresses are the authority, no cookie is read."""
 
-import hashlib
 import json
 import uuid
 from typing import Any
@@ -23,10 +22,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from config.database import database_now
-from config.dates import rfc3339
 from config.problems import Problem
-from reservations import availability, holds
+from reservations import availability, holds, taking
 from reservations.models import Order
 from reservations.serializers import (
     AvailabilitySerializer,
@@ -36,7 +33,7 @@ from reservations.serializers import (
     ProblemSerializer,
     ReservationRequestSerializer,
     ReservationSerializer,
-    as_json,
+    reservation_as_json,
 )
 from ticketing.models import Event
 
@@ -109,18 +106,13 @@ class EventAvailability(AnonymousView):
     )
     def get(self, request: Request, slug: str) -> Response:
         """What is free, per product and slot; made to be polled and cached: ETag, max-age of one second."""
-        event = get_object_or_404(published(), slug=slug)
-        free, as_of = availability.of_events([event.pk])
-        products = [
-            {"id": entry.product_id, "slot": entry.slot_id, "available": entry.available, "state": entry.state}
-            for entry in free[event.pk]
-        ]
-        etag = f'"{hashlib.sha256(json.dumps(products).encode()).hexdigest()[:32]}"'
-        headers = {"ETag": etag, "Cache-Control": "public, max-age=1"}
-        asked = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-        if etag in asked or "*" in asked:
+        now = availability.now(slug)
+        if now is None:
+            raise Http404
+        headers = {"ETag": now.etag, "Cache-Control": "public, max-age=1"}
+        if now.is_known_to(request.headers.get("If-None-Match", "")):
             return Response(status=304, headers=headers)
-        return Response({"as_of": rfc3339(as_of or database_now()), "products": products}, headers=headers)
+        return Response(json.loads(now.body), headers=headers)
 
 
 class Reservations(AnonymousView):
@@ -133,6 +125,7 @@ class Reservations(AnonymousView):
             400: ProblemSerializer,
             409: ProblemSerializer,
             422: ProblemSerializer,
+            429: ProblemSerializer,
         },
         operation_id="reserve",
     )
@@ -140,26 +133,13 @@ class Reservations(AnonymousView):
         """Takes a hold on several lines at once, all or nothing."""
         asked = ReservationRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        try:
-            hold, is_replayed = holds.reserve(
-                asked.validated_data["event"], lines=asked.wanted(), key=idempotency_key(request)
-            )
-        except holds.SoldOut as refusal:
-            raise Problem(409, "sold_out", _("Not enough tickets are left."), lines=refusal.lines) from None
-        except holds.NotOnSale as refusal:
-            raise Problem(409, "not_on_sale", _("This is not on sale at the moment."), lines=refusal.lines) from None
-        except holds.LimitExceeded as refusal:
-            message = _("That is more than one order may contain.")
-            raise Problem(409, "limit_exceeded", message, lines=refusal.lines) from None
-        except holds.KeyReused:
-            message = _("This Idempotency-Key was used for another request.")
-            raise Problem(422, "idempotency_key_reused", message) from None
-        except holds.InvalidLines as refusal:
-            message = _("The request names a product or slot that this event does not have.")
-            raise Problem(400, "invalid", message, fields={"lines": refusal.mistakes}) from None
-        except holds.UnknownEvent:
-            message = _("There is no such event.")
-            raise Problem(400, "invalid", message, fields={"event": [message]}) from None
+        hold, is_replayed = taking.take(
+            asked.validated_data["event"],
+            lines=asked.wanted(),
+            key=idempotency_key(request),
+            promo_code=asked.validated_data.get("promo_code") or "",
+            meta=request.META,
+        )
         headers = {"Idempotent-Replayed": "true"} if is_replayed else {}
         return Response(_described(request, hold), status=200 if is_replayed else 201, headers=headers)
 
@@ -210,4 +190,6 @@ _NOT_EXTENDABLE = {
 
 
 def _described(request: Request, hold: holds.Hold) -> dict[str, Any]:
-    return as_json(hold, checkout_url=request.build_absolute_uri(reverse("payments:checkout", args=[hold.id])))
+    return reservation_as_json(
+        hold, checkout_url=request.build_absolute_uri(reverse("payments:checkout", args=[hold.id]))
+    )

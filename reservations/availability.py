@@ -1,11 +1,16 @@
 """What is free, per product and slot, by the database's clock."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import connection
+from django.db import OperationalError, connection
 
+from config.combining import Combiner, Overloaded
+from config.database import database_now
+from config.dates import rfc3339
 from ticketing.models import Event, Product, Slot
 
 LOW_AT_MOST = 10  # "few left" below this many and below a fifth of the stock
@@ -116,6 +121,52 @@ def offers(event: Event) -> list[Offer]:
             offer.state = _best(slot.state for slot in offer.slots)
     return list(found.values())
 
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The contract's answer about one event, encoded; the tag changes with what is free, not with the time."""
+
+    body: bytes
+    etag: str
+
+    def is_known_to(self, if_none_match: str) -> bool:
+        tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+        return self.etag in tags or "*" in tags
+
+
+def now(slug: str) -> Now | None:
+    """What is free at a published event; None when there is no such event.
+
+    Those who ask while a query is under way share the next one (config.combining): never an answer from before the
+    question, and a rush of askers costs one query after the other, not one each.
+    """
+    if connection.in_atomic_block:
+        return _now(slug)
+    try:
+        return _askers.ask(slug, None)[0]
+    except Overloaded as error:
+        raise OperationalError("availability is waited for too long") from error
+
+
+def _now(slug: str) -> Now | None:
+    event_id = Event.objects.filter(slug=slug, status=Event.Status.PUBLISHED).values_list("pk", flat=True).first()
+    if event_id is None:
+        return None
+    free, as_of = of_events([event_id])
+    products = [
+        {"id": entry.product_id, "slot": entry.slot_id, "available": entry.available, "state": entry.state}
+        for entry in free[event_id]
+    ]
+    etag = f'"{hashlib.sha256(json.dumps(products).encode()).hexdigest()[:32]}"'
+    content = {"as_of": rfc3339(as_of or database_now()), "products": products}
+    return Now(json.dumps(content, separators=(",", ":")).encode(), etag)
+
+
+def _now_for_all(slug: Hashable, askers: Sequence[None]) -> list[tuple[Now | None]]:
+    return [(_now(str(slug)),)] * len(askers)
+
+
+_askers: Combiner[None, tuple[Now | None]] = Combiner(_now_for_all, at_most=1_000, patience_seconds=10.0)
 
 _RANKING = ("available", "low", "sold_out", "not_on_sale", "ended")
 

@@ -9,8 +9,8 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +19,13 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
+from config import rate_limits
 from config.combining import Combiner, Overloaded
 from config.database import retried_on_conflict
 from config.money import Money
+from config.rate_limits import Attempt
 from reservations.models import Reservation
+from reservations.sold_out_gate import SoldOutGate
 
 logger = structlog.get_logger(__name__)
 
@@ -80,15 +83,19 @@ class Hold:
         return sum((line.discount for line in self.lines), Money(0, self.currency))
 
 
-class SoldOut(Exception):
-    """Not enough left. `lines`: dicts of product, slot, requested, available. Nothing was taken."""
+class Refusal(Exception):
+    """Why a hold was not granted; nothing was taken."""
+
+
+class SoldOut(Refusal):
+    """Not enough left. `lines`: dicts of product, slot, requested, available."""
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
         super().__init__("Not enough tickets are left.")
         self.lines = lines
 
 
-class NotOnSale(Exception):
+class NotOnSale(Refusal):
     """Something asked for is not on sale now. `lines`: dicts of product and slot."""
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
@@ -96,7 +103,7 @@ class NotOnSale(Exception):
         self.lines = lines
 
 
-class LimitExceeded(Exception):
+class LimitExceeded(Refusal):
     """More than one order may hold. `lines`: dicts of product, requested, max_per_order."""
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
@@ -104,11 +111,11 @@ class LimitExceeded(Exception):
         self.lines = lines
 
 
-class KeyReused(Exception):
+class KeyReused(Refusal):
     """The Idempotency-Key was used for another request."""
 
 
-class InvalidPromoCode(Exception):
+class InvalidPromoCode(Refusal):
     """`reason`: unknown, not_valid_now, or not_for_these (none of the lines is in the code's scope)."""
 
     def __init__(self, reason: str) -> None:
@@ -116,11 +123,11 @@ class InvalidPromoCode(Exception):
         self.reason = reason
 
 
-class PromoCodeUsedUp(Exception):
+class PromoCodeUsedUp(Refusal):
     """The code has been used as often as it may be, by all or by this buyer."""
 
 
-class InvalidLines(Exception):
+class InvalidLines(Refusal):
     """`mistakes`: dicts of line (index), field ("product" or "slot"), mistake ("unknown" or "required")."""
 
     def __init__(self, mistakes: list[dict[str, Any]]) -> None:
@@ -128,7 +135,7 @@ class InvalidLines(Exception):
         self.mistakes = mistakes
 
 
-class UnknownEvent(Exception):
+class UnknownEvent(Refusal):
     """There is no such event."""
 
 
@@ -149,22 +156,28 @@ class NotReleasable(Exception):
 
 
 def reserve(
-    event_slug: str, *, lines: Sequence[Wanted], key: str | None = None, buyer_key: str = "", promo_code: str = ""
+    event_slug: str,
+    *,
+    lines: Sequence[Wanted],
+    key: str | None = None,
+    buyer_key: str = "",
+    promo_code: str = "",
+    attempt: Attempt | None = None,
 ) -> tuple[Hold, bool]:
     """Takes all of `lines` or nothing; the hold, and whether it was there before.
 
     It was there before where `key` had been granted it, and where the buyer holds this event already: one browser has one
-    ACTIVE hold per event, and a second tab joins it, whatever its lines.
+    ACTIVE hold per event, and a second tab joins it, whatever its lines. `attempt` says who tries, for the rate limits.
 
-    Raises SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidPromoCode, PromoCodeUsedUp, InvalidLines, UnknownEvent.
+    Raises RateLimited, SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidPromoCode, PromoCodeUsedUp, InvalidLines, UnknownEvent.
     """
-    request = _Request(_merged(lines), key, buyer_key, promo_code.strip().upper())
-    answer: dict[str, Any] = {}
-    for attempt in range(1, TRIES + 1):
-        answer = _ask(event_slug, request)
+    request = _Request(_merged(lines), key, buyer_key, promo_code.strip().upper(), attempt)
+    answer = _ask(event_slug, request)
+    for again in range(1, TRIES):
         if answer["result"] != "retry":
             break
-        time.sleep(0.002 * attempt)
+        time.sleep(0.002 * again)
+        answer = _ask(event_slug, replace(request, attempt=None))
     if answer["result"] == "granted":
         return answer["hold"], False
     if answer["result"] in {"replayed", "joined"}:
@@ -350,6 +363,7 @@ class _Request:
     key: str | None
     buyer_key: str
     promo_code: str
+    attempt: Attempt | None = field(default=None, compare=False)  # None: not counted
     id: uuid.UUID = field(default_factory=uuid.uuid4, compare=False)
 
     @property
@@ -361,17 +375,26 @@ class _Request:
 def _ask(event_slug: str, request: _Request) -> dict[str, Any]:
     """The database's answer. Inside somebody's transaction, or with HOLD_BATCH=1, the request goes alone."""
     if settings.HOLD_BATCH <= 1 or connection.in_atomic_block:
-        return _call(event_slug, [request])[0]
+        answer = _reserve_together(event_slug, [request])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    wish = None if request.turns else (event_slug, request.promo_code, *request.lines)
+    if wish and _combiner.is_busy(event_slug) and (left := _gate.refusal(wish)):
+        return {"result": "sold_out", "lines": left}
     try:
-        return _combiner.ask(event_slug, request)
+        answer = _combiner.ask(event_slug, request)
     except Overloaded as error:
         raise OperationalError("holds of this event are waited for too long") from error
+    if wish and answer["result"] == "sold_out":
+        _gate.remember(wish, answer["lines"])
+    return answer
 
 
 def _reserve_together(event_slug: Hashable, requests: Sequence[_Request]) -> list[dict[str, Any] | Exception]:
     """Answers in order. Twins (a double click, a repeated key) share one answer; others who share a turn come next."""
-    answers: dict[uuid.UUID, dict[str, Any] | Exception] = {}
-    waiting = list(requests)
+    answers: dict[uuid.UUID, dict[str, Any] | Exception] = _too_many(requests)
+    waiting = [request for request in requests if request.id not in answers]
     while waiting:
         taken: set[tuple[str, str]] = set()
         now: list[_Request] = []
@@ -388,6 +411,13 @@ def _reserve_together(event_slug: Hashable, requests: Sequence[_Request]) -> lis
             else:
                 waiting.append(request)
     return [answers[request.id] for request in requests]
+
+
+def _too_many(requests: Sequence[_Request]) -> dict[uuid.UUID, dict[str, Any] | Exception]:
+    """Whom the rate limits refuse: counted for all of a batch at once, before any transaction begins."""
+    counted = [request for request in requests if request.attempt]
+    refusals = rate_limits.take_many([request.attempt for request in counted if request.attempt])
+    return {request.id: refusal for request, refusal in zip(counted, refusals, strict=True) if refusal}
 
 
 def _as_twin(answer: dict[str, Any] | Exception) -> dict[str, Any] | Exception:
@@ -411,6 +441,7 @@ def _answers(event_slug: str, requests: list[_Request]) -> Sequence[dict[str, An
 _combiner: Combiner[_Request, dict[str, Any]] = Combiner(
     _reserve_together, at_most=settings.HOLD_BATCH, patience_seconds=PATIENCE_SECONDS
 )
+_gate = SoldOutGate()
 
 
 @retried_on_conflict
@@ -429,23 +460,34 @@ def _call(event_slug: str, requests: list[_Request]) -> list[dict[str, Any]]:
             " %s::int[], %s::int[], %s::int[], %s::bigint[], %s::bigint[])",
             [
                 event_slug,
-                [request.id for request in requests],
-                [request.key for request in requests],
-                [_request_hash(event_slug, request) if request.key else "" for request in requests],
-                [request.buyer_key for request in requests],
-                [request.promo_code for request in requests],
-                owners,
-                lines,
-                quantities,
-                [product for product, _slot in places],
-                [slot for _product, slot in places],
+                _array(request.id for request in requests),
+                _array(_quoted(request.key) for request in requests),
+                _array(_request_hash(event_slug, request) if request.key else '""' for request in requests),
+                _array(_quoted(request.buyer_key) for request in requests),
+                _array(_quoted(request.promo_code) for request in requests),
+                _array(owners),
+                _array(lines),
+                _array(quantities),
+                _array(product for product, _slot in places),
+                _array(slot for _product, slot in places),
             ],
         )
         said = json.loads(cursor.fetchone()[0])
+    if said.get("until"):
+        said["until"], said["now"] = datetime.fromisoformat(said["until"]), datetime.fromisoformat(said["now"])
     for request, answer in zip(requests, said["answers"], strict=True):
         if answer["result"] == "granted":
             answer["hold"] = _granted(event_slug, request, answer, said, places)
     return said["answers"]
+
+
+def _array(values: Iterable[object]) -> str:
+    """PostgreSQL's own notation: the driver writes a list element by element, which a batch of 64 feels."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def _quoted(text: str | None) -> str:
+    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _granted(
@@ -459,8 +501,8 @@ def _granted(
         event_slug=event_slug,
         status=Reservation.Status.ACTIVE.value,
         currency=currency,
-        expires_at=datetime.fromisoformat(said["until"]),
-        server_time=datetime.fromisoformat(said["now"]),
+        expires_at=said["until"],
+        server_time=said["now"],
         is_live=True,
         can_extend=said["extension_minutes"] > 0,
         extension_minutes=said["extension_minutes"],

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -39,11 +38,6 @@ class ReservationRequestSerializer(serializers.Serializer):
     lines = WantedLineSerializer(many=True, allow_empty=False, max_length=50)  # type: ignore[call-arg]
     promo_code = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=40)
 
-    def validate_promo_code(self, code: str | None) -> str | None:
-        if code:
-            raise serializers.ValidationError(_("This code is not known."))
-        return code
-
     def wanted(self) -> list[Wanted]:
         """The validated lines in the words of `reservations.holds`."""
         return [Wanted(line["product"], line["slot"], line["quantity"]) for line in self.validated_data["lines"]]
@@ -59,7 +53,7 @@ class HeldLineSerializer(serializers.Serializer):
 
 
 class ReservationSerializer(serializers.Serializer):
-    """Documents the answer; `as_json` makes it."""
+    """Documents the answer; `reservation_as_json` makes it."""
 
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=RESERVATION_STATUSES)
@@ -67,11 +61,12 @@ class ReservationSerializer(serializers.Serializer):
     server_time = serializers.DateTimeField()
     can_extend = serializers.BooleanField()
     lines = HeldLineSerializer(many=True)
+    promo_code = serializers.CharField(allow_null=True)
     total = MoneySerializer()
     checkout_url = serializers.URLField()
 
 
-def as_json(hold: Hold, *, checkout_url: str) -> dict[str, Any]:
+def reservation_as_json(hold: Hold, *, checkout_url: str) -> dict[str, Any]:
     """A hold in the shape of the contract."""
     return {
         "id": str(hold.id),
@@ -90,6 +85,7 @@ def as_json(hold: Hold, *, checkout_url: str) -> dict[str, Any]:
             }
             for line in hold.lines
         ],
+        "promo_code": hold.promo_code or None,
         "total": hold.total.as_json(),
         "checkout_url": checkout_url,
     }

@@ -1,13 +1,19 @@
 """Fixtures of the whole suite. Real parts everywhere: PostgreSQL, Valkey, workers, the Stripe SDK over HTTP, Chromium."""
 
+import io
+import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
+from django.conf import settings
 from django.db import connection, connections
 
+from config.logs import logging_config
 from payments import stripe_gateway
 from tests.brokers import no_broker
 from tests.browsing import launch
@@ -90,6 +96,23 @@ def shots() -> Path:
     folder = Path(os.environ.get("SCREENSHOTS", "var/screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture
+def log_lines() -> Iterator:
+    """A function that gives the log so far as production writes it: one JSON object a line."""
+    formatter = logging_config(level="DEBUG", readable=False)["formatters"]["structured"]
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(**{k: v for k, v in formatter.items() if k != "()"}))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel("DEBUG")
+    yield lambda: [json.loads(text) for text in stream.getvalue().splitlines()]
+    root.removeHandler(handler)
+    root.setLevel(level)
+    logging_config(level=settings.LOG_LEVEL, readable=settings.DEBUG)
 
 
 @pytest.fixture

@@ -1,39 +1,19 @@
 """One id from request to log line to answer, and nothing private in any log."""
 
-import io
 import json
 import logging
 import uuid
-from collections.abc import Iterator
 
 import pytest
 import structlog
-from django.conf import settings as django_settings
 from django.test import Client
 
-from config.logs import LONGEST_TEXT, logging_config, without_secrets
+from config.logs import LONGEST_TEXT, without_secrets
 from tests.factories import ProductFactory
 from tests.purchases import BUYER, ask, check_out, hold, line, order_of
 from ticketing.models import Ticket
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def lines() -> Iterator:
-    """A function that gives the log so far as production writes it: one JSON object a line."""
-    formatter = logging_config(level="DEBUG", readable=False)["formatters"]["structured"]
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(**{k: v for k, v in formatter.items() if k != "()"}))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel("DEBUG")
-    yield lambda: [json.loads(text) for text in stream.getvalue().splitlines()]
-    root.removeHandler(handler)
-    root.setLevel(level)
-    logging_config(level=django_settings.LOG_LEVEL, readable=django_settings.DEBUG)
 
 
 @pytest.mark.row("M9")
@@ -63,9 +43,9 @@ def test_every_answer_carries_one(path):
 
 
 @pytest.mark.row("M9")
-def test_one_line_a_request_with_its_id_and_no_query(lines):
+def test_one_line_a_request_with_its_id_and_no_query(log_lines):
     Client().get("/events/nothing/?secret=top", headers={"X-Request-ID": "known-request-id"})
-    written = [entry for entry in lines() if entry["event"] == "request"]
+    written = [entry for entry in log_lines() if entry["event"] == "request"]
     assert len(written) == 1
     entry = written[0]
     assert (entry["request_id"], entry["method"], entry["path"], entry["status"]) == (
@@ -79,13 +59,13 @@ def test_one_line_a_request_with_its_id_and_no_query(lines):
 
 
 @pytest.mark.row("M9")
-def test_probes_write_no_line(lines):
+def test_probes_write_no_line(log_lines):
     Client().get("/livez/")
-    assert lines() == []
+    assert log_lines() == []
 
 
 @pytest.mark.row("M9")
-def test_a_whole_purchase_leaves_nothing_private_in_the_log(lines):
+def test_a_whole_purchase_leaves_nothing_private_in_the_log(log_lines):
     """M9: no address, no name, no secret, no reservation's id; and yet the order's code is there to be found."""
     client = Client()
     held = hold(ProductFactory(free=True))
@@ -96,15 +76,15 @@ def test_a_whole_purchase_leaves_nothing_private_in_the_log(lines):
     client.get(order.get_absolute_url())
     client.get(ticket.get_absolute_url())
     ask(client, "nothing", [line(ticket.product)])
-    text = json.dumps(lines())
+    text = json.dumps(log_lines())
     for private in (BUYER["email"], BUYER["name"], order.secret, ticket.secret, str(held.id)):
         assert private not in text
     assert str(held.id)[:8] in text
-    assert len(lines()) >= 5
+    assert len(log_lines()) >= 5
 
 
 @pytest.mark.row("M9")
-def test_what_slips_into_a_line_is_taken_out_again(lines):
+def test_what_slips_into_a_line_is_taken_out_again(log_lines):
     """M9: as a field, in a message of a library, in a nested value, in a traceback."""
     secret, address = "pi_123_secret_Abc456", "ada.lovelace+x@mail.example.org"
     log = structlog.get_logger("tests")
@@ -116,7 +96,7 @@ def test_what_slips_into_a_line_is_taken_out_again(lines):
         raise ValueError(f"{address} {secret} /reservations/0e6a1c2e-1111-4222-8333-944445555666/")
     except ValueError:
         log.exception("it broke")
-    written = lines()
+    written = log_lines()
     text = json.dumps(written, ensure_ascii=False)
     for private in ("Abc456", address, "lovelace", "top5", "abcDEF", "944445555666"):
         assert private not in text

@@ -1,47 +1,62 @@
-/** Event page: steppers, a running total, and slots that belong to a quantity. */
+/** Event page: steppers, a running total, slots that belong to a quantity, and what is left as it changes. */
 import { formatMoney } from "./money.js";
-import { addSteps } from "./quantity-steps.js";
+import { bestOf, Offer, setText } from "./offer.js";
+import { pollWhileShown } from "./poll.js";
+import { sendOnce } from "./send-once.js";
 
 const form = document.querySelector("[data-choose]");
-if (form) {
-  const offers = [...form.querySelectorAll("[data-offer]")].filter((offer) => offer.querySelector("[data-quantity]"));
-  offers.forEach(tieSlots);
-  offers.forEach((offer) => addSteps(offer.querySelector("[data-quantity]")));
-  form.addEventListener("input", () => showTotal(form, offers));
-  addEventListener("pageshow", () => showTotal(form, offers)); // the browser may have put values back
-  showTotal(form, offers);
+const offers = [...form.querySelectorAll("[data-offer]")].map((element) => new Offer(element, form.dataset));
+const code = form.querySelector("[name=code]");
+const note = form.querySelector("[data-note-with-code]");
+const noteWithoutCode = note.textContent;
+const voice = document.querySelector("[data-choice-voice]");
+
+sendOnce(form);
+form.addEventListener("input", showChoice);
+addEventListener("pageshow", showChoice); // the browser may have put values back
+showChoice();
+pollWhileShown(form.dataset.availabilityUrl, { onAnswer: takeOver, onGone: sayThatTheChoiceChanged });
+
+function showChoice() {
+  for (const offer of offers) offer.show();
+  showTotal();
+  showWhetherAnythingSells();
 }
 
-function quantityIn(offer) {
-  return Number(offer.querySelector("[data-quantity]").value) || 0;
+function takeOver({ products }) {
+  const isNew = (entry) => !offers.some((offer) => offer.id === entry.id);
+  const news = offers.map((offer) => {
+    const entries = products.filter((entry) => entry.id === offer.id);
+    if (offer.misses(entries)) sayThatTheChoiceChanged();
+    return offer.update(entries);
+  });
+  if (products.some(isNew)) sayThatTheChoiceChanged();
+  if (news.some(Boolean)) setText(voice, news.filter(Boolean).join(" "));
+  showWhetherAnythingSells();
 }
 
-function showTotal(choice, chosenFrom) {
-  let count = 0;
-  let amountMinor = 0;
-  for (const offer of chosenFrom) {
-    const quantity = quantityIn(offer);
-    count += quantity;
-    amountMinor += quantity * Number(offer.dataset.priceMinor);
-    offer.classList.toggle("offer--chosen", quantity > 0);
-    for (const slot of offer.querySelectorAll("[type=radio]")) slot.required = quantity > 0;
-  }
-  const sum = choice.querySelector("[data-sum]");
+function showTotal() {
+  const count = offers.reduce((sum, offer) => sum + offer.quantity, 0);
+  const amountMinor = offers.reduce((sum, offer) => sum + offer.amountMinor, 0);
+  const sum = form.querySelector("[data-sum]");
   const { none, free, chosen } = sum.dataset;
-  const price = amountMinor ? formatMoney(amountMinor, chosenFrom[0].dataset.currency) : free;
-  const words = count ? chosen.replace("{n}", count).replace("{price}", price) : none;
-  if (sum.textContent !== words) sum.textContent = words;
+  const price = amountMinor ? formatMoney(amountMinor, offers[0].element.dataset.currency) : free;
+  setText(sum, count ? chosen.replace("{n}", count).replace("{price}", price) : none);
+  setText(note, amountMinor && code?.value.trim() ? note.dataset.noteWithCode : noteWithoutCode);
 }
 
-/** A slot that is picked asks for at least one ticket, and for no more than it has. */
-function tieSlots(offer) {
-  const input = offer.querySelector("[data-quantity]");
-  const perOrder = Number(input.dataset.maxPerOrder);
-  for (const slot of offer.querySelectorAll("[type=radio]")) {
-    slot.addEventListener("change", () => {
-      input.max = Math.min(perOrder, Number(slot.dataset.available));
-      input.value = Math.min(Number(input.max), Math.max(1, Number(input.value)));
-      input.dispatchEvent(new Event("input", { bubbles: true }));
-    });
+function showWhetherAnythingSells() {
+  const state = bestOf(offers.map((offer) => offer.state));
+  const isSelling = ["available", "low"].includes(state) || offers.some((offer) => offer.quantity > 0);
+  for (const part of form.querySelectorAll("[data-while-selling]")) part.hidden = !isSelling;
+  form.querySelector("button:not([type])").disabled = !isSelling;
+  for (const message of document.querySelectorAll("[data-nothing-while]")) {
+    message.hidden = isSelling || message.dataset.nothingWhile !== state;
   }
+}
+
+/** Something is sold here that this page does not show, or the event is gone: only the server draws that. */
+function sayThatTheChoiceChanged() {
+  const place = document.querySelector("[data-choice-changed]");
+  if (!place.childElementCount) place.append(document.querySelector("[data-choice-changed-words]").content.cloneNode(true));
 }

@@ -5,11 +5,10 @@
  * (a card being charged) sets `countdown.paused` and calls `end()` itself when it knows more.
  */
 import { pageArrivedAt, serverClock } from "./server-clock.js";
+import { minutesAndSeconds, secondsUntil } from "./time-left.js";
 
 const AMBER_BELOW_SECONDS = 120;
 const SAY_AT_MINUTES = [1, 2, 5];
-
-const twoDigits = (number) => String(number).padStart(2, "0");
 
 class Countdown {
   constructor(element) {
@@ -28,7 +27,7 @@ class Countdown {
   }
 
   get secondsLeft() {
-    return Math.max(0, Math.ceil((this.expiresAt - this.clock.now()) / 1000));
+    return secondsUntil(this.expiresAt, this.clock);
   }
 
   tick() {
@@ -44,7 +43,7 @@ class Countdown {
   }
 
   show(seconds) {
-    this.left.textContent = `${twoDigits(Math.floor(seconds / 60))}:${twoDigits(seconds % 60)}`;
+    this.left.textContent = minutesAndSeconds(seconds);
     this.element.classList.toggle("countdown--soon", seconds < AMBER_BELOW_SECONDS);
     const share = Math.min(1, seconds / (60 * Number(this.element.dataset.windowMinutes)));
     this.bar.style.setProperty("--share-left", share);

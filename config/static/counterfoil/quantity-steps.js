@@ -1,4 +1,8 @@
-/** Minus and plus buttons around a number input. The input stays the one that is labelled and sent. */
+/**
+ * Minus and plus buttons around a number input. The input stays the one that is labelled and sent.
+ *
+ * Returns what brings the buttons up to date when the input's limits have changed.
+ */
 export function addSteps(input) {
   const { lessLabel, moreLabel } = input.dataset;
   const less = button("−", lessLabel);
@@ -13,7 +17,8 @@ export function addSteps(input) {
   };
   const step = (by) => {
     const wanted = (Number(input.value) || 0) + by;
-    input.value = Math.min(Number(input.max), Math.max(Number(input.min), wanted));
+    // One less of too many is still too many: the limit holds back the way up only.
+    input.value = by < 0 ? Math.max(Number(input.min), wanted) : Math.min(Number(input.max), wanted);
     input.dispatchEvent(new Event("input", { bubbles: true }));
     refresh();
   };
@@ -21,6 +26,7 @@ export function addSteps(input) {
   more.addEventListener("click", () => step(1));
   input.addEventListener("input", refresh);
   refresh();
+  return refresh;
 }
 
 function button(sign, label) {

@@ -19,7 +19,7 @@ CREATE FUNCTION reservations_reserve(
     p_ids uuid[], p_keys text[], p_hashes text[], p_buyers text[], p_codes text[],  -- side by side, one per request
     p_owners int[], p_places int[], p_quantities int[],  -- side by side, one per line: request, place, how many
     p_products bigint[], p_slots bigint[]                -- side by side, one per place; slot 0 for none
-) RETURNS jsonb LANGUAGE plpgsql AS $$
+) RETURNS jsonb LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 -- Takes holds on one event: each request all its lines or nothing. All requests of a call are decided one by one in the
 -- order they stand in; what one is refused is left for the next. They share the locks, the writes and the commit.
 --
@@ -40,7 +40,7 @@ CREATE FUNCTION reservations_reserve(
 -- 6 Count up, write reservations, lines, claims and keys. The database's clock says until when.
 --
 -- Locks are taken in one order everywhere: keys, reservations, promo codes, quotas by id. A refusal keeps nothing but
--- what step 5 gave back.
+-- what step 5 gave back. Plans are generic: left to itself, PostgreSQL plans arrays of every length anew.
 DECLARE
     c_take_back CONSTANT int := 200;  -- at most so many in one call: bounded time under the quota lock
     c_no_limit CONSTANT int := 2147483647;
