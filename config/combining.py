@@ -23,12 +23,13 @@ class Overloaded(Exception):
 class _Entry(Generic[Q, A]):
     """A request and the thread that waits for it, until it is answered or that thread has to lead."""
 
-    __slots__ = ("answer", "is_taken", "leads", "request", "wake")
+    __slots__ = ("answer", "following", "has_left", "is_chained", "is_taken", "leads", "request", "wake")
 
     def __init__(self, request: Q) -> None:
         self.request = request
         self.answer: A | Exception | None = None
-        self.leads = self.is_taken = False
+        self.following: _Entry[Q, A] | None = None  # whom to wake next
+        self.leads = self.is_taken = self.is_chained = self.has_left = False
         self.wake = threading.Lock()
         self.wake.acquire()
 
@@ -75,6 +76,8 @@ class Combiner(Generic[Q, A]):
                 raise Overloaded
         if entry.leads:
             self._lead(lane, entry)
+        elif entry.following is not None:
+            entry.following.wake.release()
         if entry.answer is None:
             raise Overloaded
         if isinstance(entry.answer, Exception):
@@ -84,11 +87,11 @@ class Combiner(Generic[Q, A]):
     def _has_given_up(self, lane: Hashable, entry: _Entry[Q, A]) -> bool:
         """Leaves the line; False if the turn or the answer came at this very moment."""
         with self._mutex:
-            if entry.leads or entry.answer is not None:
-                return False
-            if not entry.is_taken:
-                self._lanes[lane].remove(entry)
-            return True
+            if not entry.leads and not entry.is_chained:
+                entry.has_left = True
+                if not entry.is_taken:
+                    self._lanes[lane].remove(entry)
+            return not entry.leads and entry.answer is None
 
     def _lead(self, lane: Hashable, own: _Entry[Q, A]) -> None:
         batch = [own]
@@ -101,9 +104,9 @@ class Combiner(Generic[Q, A]):
         try:
             self._answer(lane, batch)
         finally:  # also when this thread is being ended: the line must go on
-            self._hand_over(lane)
-            for entry in batch[1:]:
-                entry.wake.release()
+            self._hand_over(lane, batch)
+            if own.following is not None:
+                own.following.wake.release()
 
     def _answer(self, lane: Hashable, batch: list[_Entry[Q, A]]) -> None:
         try:
@@ -114,7 +117,8 @@ class Combiner(Generic[Q, A]):
             for entry in batch:
                 entry.answer = error
 
-    def _hand_over(self, lane: Hashable) -> None:
+    def _hand_over(self, lane: Hashable, batch: list[_Entry[Q, A]]) -> None:
+        """The lead goes to the next in line at once; the answered wake one another, so that not all want to run at once."""
         with self._mutex:
             line = self._lanes[lane]
             if line:
@@ -123,3 +127,9 @@ class Combiner(Generic[Q, A]):
                 following.wake.release()
             else:
                 del self._lanes[lane]
+            waker = batch[0]
+            for entry in batch[1:]:
+                if not entry.has_left:
+                    entry.is_chained = True
+                    waker.following = entry
+                    waker = entry

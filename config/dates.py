@@ -1,9 +1,10 @@
 """Instants as people read them: in the event's own time zone, in the reader's language."""
 
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_datetime, format_time
+from babel.dates import format_datetime, format_time, format_timedelta
 from django.utils import translation
 
 
@@ -32,6 +33,12 @@ def clock_time(instant: datetime, time_zone: str, *, seconds: bool = False) -> s
     """`20:00` or `20:00:05` there."""
     pattern = "HH:mm:ss" if seconds else "HH:mm"
     return format_time(instant.astimezone(ZoneInfo(time_zone)), pattern, locale=_locale())
+
+
+def wait_in_words(seconds: int) -> str:
+    """`40 seconds`, `3 minutes` or `5 hours`: never less than it is."""
+    unit = 1 if seconds < 120 else 60 if seconds < 7_200 else 3_600
+    return format_timedelta(timedelta(seconds=math.ceil(seconds / unit) * unit), threshold=2, locale=_locale())
 
 
 def rfc3339(instant: datetime) -> str:

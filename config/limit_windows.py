@@ -22,7 +22,9 @@ def windows(text: str) -> tuple[Window, ...]:
     for entry in text.split(","):
         match = _ENTRY.fullmatch(entry.strip())
         if match is None:
-            raise ValueError(f"{entry.strip()!r} is no limit; write 10/m (units s, m, h, d), several with commas, or off.")
+            raise ValueError(
+                f"{entry.strip()!r} is no limit; write 10/m (units s, m, h, d), several with commas, or off."
+            )
         seconds = SECONDS[match[2]]
         if seconds in found:
             raise ValueError(f"/{match[2]} is limited twice.")

@@ -9,7 +9,8 @@ from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
-from config import request_id
+from config import problems, request_id
+from config.rate_limits import RateLimited
 
 # Everything under these prefixes shows somebody's own things: the id or secret in the address is the authority.
 _PRIVATE = ("/reservations/", "/orders/", "/tickets/", "/account/", "/api/v1/reservations/", "/api/v1/orders/")
@@ -54,7 +55,7 @@ def notices(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-_MESSAGES = {400: "invalid", 403: "forbidden", 404: "not_found", 500: "internal_error"}
+_MESSAGES = {400: "invalid", 403: "forbidden", 404: "not_found", 429: "rate_limited", 500: "internal_error"}
 
 
 def _error(request: HttpRequest, status: int, template: str, message: str) -> HttpResponse:
@@ -62,7 +63,7 @@ def _error(request: HttpRequest, status: int, template: str, message: str) -> Ht
     if request.path.startswith(("/api/", "/webhooks/", "/maintenance/")):
         body = {"code": _MESSAGES[status], "message": message, "reference": reference}
         return JsonResponse(body, status=status)
-    return HttpResponse(render_to_string(template, {"request_id": reference}), status=status)
+    return HttpResponse(render_to_string(template, {"request_id": reference, "message": message}), status=status)
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -79,6 +80,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception | None = None, **address: str) -> HttpResponse:
     return _error(request, 404, "404.html", _("There is nothing here."))
+
+
+def too_many_requests(request: HttpRequest, refusal: RateLimited) -> HttpResponse:
+    message = problems.wait_message(refusal)
+    response = _error(request, 429, "429.html", message)
+    response["Retry-After"] = str(refusal.retry_after)
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -11,6 +11,9 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from config.dates import wait_in_words
+from config.rate_limits import RateLimited
+
 logger = structlog.get_logger(__name__)
 
 
@@ -31,6 +34,20 @@ def busy(error: OperationalError) -> Problem:
     logger.error("database busy", exc_info=error)
     message = _("Very many people are here at this moment. Please try again.")
     return Problem(503, "busy", message, headers={"Retry-After": "1"})
+
+
+def rate_limited(refusal: RateLimited) -> Problem:
+    """429 with `Retry-After`."""
+    return Problem(429, "rate_limited", wait_message(refusal), headers={"Retry-After": str(refusal.retry_after)})
+
+
+def wait_message(refusal: RateLimited) -> str:
+    """Why somebody is kept waiting, and for how long."""
+    if refusal.is_everybody:
+        message = _("Very many people are here at this moment. Please try again in %(wait)s.")
+    else:
+        message = _("That was too often in a short time. Please try again in %(wait)s.")
+    return message % {"wait": wait_in_words(refusal.retry_after)}
 
 
 _CODES = {
@@ -58,6 +75,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response | No
     if isinstance(error, OperationalError):  # a lock waited for too long, no free connection, the database restarting
         error = busy(error)
         return Response(error.body, status=error.status_code, headers=error.headers)
+    if isinstance(error, RateLimited):
+        problem = rate_limited(error)
+        return Response(problem.body, status=problem.status_code, headers=problem.headers)
     response = exception_handler(error, context)
     if response is not None and isinstance(error, exceptions.APIException):
         code = _CODES.get(response.status_code, "error")

@@ -19,6 +19,7 @@ from config.attempt_counters import Answers, Attempts, Counter
 from config.limit_windows import Window, windows
 from config.proxies import client_address, one_of_many
 
+EVERYBODY = "all"
 MOST_IN_MEMORY = 50_000  # counters, about 10 MB
 BUYER_COOKIE = "buyer"
 _COOKIE = re.compile(rf"(?:^|;)\s*{BUYER_COOKIE}=([A-Za-z0-9_-]{{22}})\s*(?:;|$)")
@@ -32,6 +33,11 @@ class RateLimited(Exception):
         self.limit = limit
         self.who = who
         self.retry_after = retry_after
+
+    @property
+    def is_everybody(self) -> bool:
+        """The limit is one that all share."""
+        return self.who == EVERYBODY
 
 
 class Attempt(NamedTuple):
@@ -61,7 +67,7 @@ _LIMITS = {
     "hold": (
         _Limit("hold_per_buyer", "buyer", "HOLD_LIMIT_PER_BUYER"),
         _Limit("hold_per_address", "address", "HOLD_LIMIT_PER_ADDRESS"),
-        _Limit("hold_overall", "all", "HOLD_LIMIT_OVERALL"),
+        _Limit("hold_overall", EVERYBODY, "HOLD_LIMIT_OVERALL"),
     ),
     "checkout": (
         _Limit("checkout_per_buyer", "buyer", "CHECKOUT_LIMIT_PER_BUYER"),
@@ -147,7 +153,7 @@ def _whos(attempt: Attempt) -> dict[str, tuple[str, str]]:
     if attempt.buyer:
         digest = _digest(f"buyer {attempt.buyer}", secret)
         buyer = (digest, digest)
-    return {"buyer": buyer, "address": address, "all": ("all", _digest("all", secret))}
+    return {"buyer": buyer, "address": address, EVERYBODY: (EVERYBODY, _digest(EVERYBODY, secret))}
 
 
 @lru_cache(maxsize=8_192)

@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from config import rate_limits
 from config.problems import Problem
 from payments import checkout, expiry, order_status, settlement, stripe_gateway
 from payments.serializers import (
@@ -20,12 +21,23 @@ from payments.serializers import (
     order_json,
     placed_json,
 )
+from reservations import demand
 from reservations.api import IDEMPOTENCY_KEY, AnonymousView, idempotency_key
+from reservations.holds import PromoCodeUsedUp
 from reservations.models import Order, Reservation
 from reservations.placement import NoSuchReservation
 from reservations.serializers import ProblemSerializer
 
 SECRET = OpenApiParameter("secret", str, required=True, description="The order's secret")
+
+
+def _count(action: str, request: Request) -> None:
+    """Raises RateLimited, which is answered by config.problems."""
+    try:
+        rate_limits.take(action, meta=request.META)
+    except rate_limits.RateLimited as refusal:
+        demand.limit_hit(refusal.limit, refusal.who)
+        raise
 
 
 class CheckoutView(AnonymousView):
@@ -37,12 +49,14 @@ class CheckoutView(AnonymousView):
             200: CheckoutSerializer,
             400: ProblemSerializer,
             409: ProblemSerializer,
+            429: ProblemSerializer,
             503: ProblemSerializer,
         },
         operation_id="checkout",
     )
     def post(self, request: Request, reservation_id: uuid.UUID) -> Response:
         """Turns a hold into an order and makes it payable; repeating it makes only what is missing."""
+        _count("checkout", request)
         asked = CheckoutRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         idempotency_key(request)  # the reservation's id makes the call idempotent; the key only has to be well formed
@@ -54,6 +68,9 @@ class CheckoutView(AnonymousView):
             raise Http404 from None
         except checkout.CheckoutEnded:
             raise Problem(409, "ended", _("The time to pay is over.")) from None
+        except PromoCodeUsedUp:
+            message = _("With this e-mail address the promo code has been used as often as it may be.")
+            raise Problem(409, "limit_exceeded", message) from None
         except checkout.PaymentUnavailable as failure:
             message = _("Payment is paused for a moment; your tickets are kept. Please try again.")
             order = placed_json(failure.order, absolute=absolute)
@@ -103,11 +120,12 @@ class OrderSync(OrderView):
     @extend_schema(
         request=None,
         parameters=[SECRET],
-        responses={200: OrderStatusSerializer, 503: ProblemSerializer},
+        responses={200: OrderStatusSerializer, 429: ProblemSerializer, 503: ProblemSerializer},
         operation_id="order_sync",
     )
     def post(self, request: Request, code: str) -> Response:
         """Asks Stripe and settles what it says; at most every two seconds, in between it answers like the status."""
+        _count("sync", request)
         try:
             settlement.sync(self.order.pk, by="sync")
         except (
@@ -124,11 +142,17 @@ class OrderCancel(OrderView):
     @extend_schema(
         request=None,
         parameters=[SECRET],
-        responses={200: OrderStatusSerializer, 409: ProblemSerializer, 503: ProblemSerializer},
+        responses={
+            200: OrderStatusSerializer,
+            409: ProblemSerializer,
+            429: ProblemSerializer,
+            503: ProblemSerializer,
+        },
         operation_id="order_cancel",
     )
     def post(self, request: Request, code: str) -> Response:
         """Closes the payment at Stripe, then gives the stock back."""
+        _count("sync", request)
         try:
             expiry.close(self.order.pk, to=Reservation.Status.RELEASED, by="buyer", why="cancelled by the buyer")
         except expiry.AlreadyPaid:

@@ -64,7 +64,7 @@ class PaymentRefused(Exception):
 def start(reservation_id: uuid.UUID, *, email: str, name: str) -> Checkout:
     """Places the order, or finds it, and makes it payable.
 
-    Raises CheckoutEnded, PaymentUnavailable, PaymentRefused, placement.NoSuchReservation.
+    Raises CheckoutEnded, PaymentUnavailable, PaymentRefused, placement.NoSuchReservation, holds.PromoCodeUsedUp.
     """
     order, payment, is_new = _write_down(reservation_id, email=email, name=name)
     if payment is None or order.status == Order.Status.PAID:

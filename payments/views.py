@@ -15,13 +15,15 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from config import pages, problems, rate_limits
 from config.dates import in_words
 from payments import checkout, expiry, inbox, order_status, stripe_gateway
 from payments.forms import DetailsForm
 from payments.models import Payment
-from reservations import holds
+from reservations import demand, holds
 from reservations.models import Order, OrderLine, Reservation
 from reservations.placement import NoSuchReservation
+from reservations.pricing import price_of_order
 from reservations.views import hold_context
 from ticketing.models import EventKey, Ticket
 from ticketing.qr_codes import key_of, qr_svg, qr_text
@@ -53,12 +55,26 @@ def checkout_page(request: HttpRequest, reservation_id: uuid.UUID) -> HttpRespon
 
 def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
     form = DetailsForm(request.POST)
+    try:
+        rate_limits.take("checkout", meta=request.META)
+    except rate_limits.RateLimited as refusal:
+        demand.limit_hit(refusal.limit, refusal.who)
+        response = _details_page(request, held, form, errors=[problems.wait_message(refusal)], status=429)
+        response["Retry-After"] = str(refusal.retry_after)
+        return response
     if not form.is_valid():
         return _details_page(request, held, form, status=400)
     try:
         done = checkout.start(held.id, email=form.cleaned_data["email"], name=form.cleaned_data["name"])
     except (checkout.CheckoutEnded, NoSuchReservation):
         return redirect("reservations:basket", held.id)
+    except holds.PromoCodeUsedUp:
+        code = held.promo_code
+        message = _(
+            "With this e-mail address, %(code)s has been used as often as it may be. Please give these tickets back and"
+            " choose them again without the code."
+        )
+        return _details_page(request, held, form, errors=[message % {"code": code}], status=409)
     except checkout.PaymentUnavailable:
         pass  # the payment page asks again, and says so while Stripe does not answer
     except checkout.PaymentRefused as refusal:
@@ -70,9 +86,11 @@ def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
     return HttpResponseRedirect(reverse("payments:checkout", args=[held.id]), status=303)
 
 
-def _details_page(request: HttpRequest, held: holds.Hold, form: DetailsForm, *, status: int = 200) -> HttpResponse:
+def _details_page(
+    request: HttpRequest, held: holds.Hold, form: DetailsForm, *, errors: list[str] | None = None, status: int = 200
+) -> HttpResponse:
     notices = " ".join(str(message) for message in messages.get_messages(request))
-    context = {**_hold_context(held), "form": form, "notice": notices}
+    context = {**_hold_context(held), "form": form, "notice": notices, "errors": errors or []}
     return render(request, "payments/details.html", context, status=status)
 
 
@@ -119,6 +137,7 @@ def order_page(request: HttpRequest, code: str) -> HttpResponse:
         "order": order,
         "event": order.event,
         "lines": lines,
+        "price": price_of_order(order, lines),
         "tickets": _tickets_context(order, lines),
         "phase": phase,
         "message": "" if phase == "paid" else status.message,  # the heading says it
@@ -175,7 +194,11 @@ def cancel(request: HttpRequest, code: str) -> HttpResponse:
     """The "cancel this order" button: Stripe first, then the stock."""
     order = _order(request, code)
     try:
+        rate_limits.take("sync", meta=request.META)
         expiry.close(order.pk, to=Reservation.Status.RELEASED, by="buyer", why="cancelled by the buyer")
+    except rate_limits.RateLimited as refusal:
+        demand.limit_hit(refusal.limit, refusal.who)
+        return pages.too_many_requests(request, refusal)
     except expiry.AlreadyPaid:
         messages.warning(request, _("This order is paid and cannot be cancelled here."))
     except expiry.BankDecides:

@@ -5,10 +5,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
-from django.utils.translation import ngettext
 
 from config import rate_limits
-from config.problems import Problem
+from config.problems import Problem, rate_limited
 from config.rate_limits import RateLimited
 from reservations import demand, holds
 from reservations.holds import Hold, Wanted
@@ -27,19 +26,9 @@ def take(
         raise Problem(409, "sold_out", _("Not enough tickets are left."), lines=refusal.lines) from None
     except RateLimited as refusal:
         demand.limit_hit(refusal.limit, refusal.who)
-        headers = {"Retry-After": str(refusal.retry_after)}
-        raise Problem(429, "rate_limited", waiting_time(refusal), headers=headers) from None
+        raise rate_limited(refusal) from None
     except holds.Refusal as refusal:
         raise _problem(refusal, promo_code) from None
-
-
-def waiting_time(refusal: RateLimited) -> str:
-    """The refusal in words."""
-    seconds = refusal.retry_after
-    text = ngettext(
-        "That was too often. Please wait %(n)s second.", "That was too often. Please wait %(n)s seconds.", seconds
-    )
-    return text % {"n": seconds}
 
 
 def _problem(refusal: holds.Refusal, promo_code: str) -> Problem:

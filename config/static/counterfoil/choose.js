@@ -42,7 +42,12 @@ function showTotal() {
   const { none, free, chosen } = sum.dataset;
   const price = amountMinor ? formatMoney(amountMinor, offers[0].element.dataset.currency) : free;
   setText(sum, count ? chosen.replace("{n}", count).replace("{price}", price) : none);
-  setText(note, amountMinor && code?.value.trim() ? note.dataset.noteWithCode : noteWithoutCode);
+  setText(note, amountMinor && hasCode() ? note.dataset.noteWithCode : noteWithoutCode);
+}
+
+/** A code to look forward to: not one that was just refused. */
+function hasCode() {
+  return Boolean(code?.value.trim()) && !(code.matches("[aria-invalid]") && code.value === code.defaultValue);
 }
 
 function showWhetherAnythingSells() {

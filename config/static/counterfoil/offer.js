@@ -25,6 +25,8 @@ export class Offer {
     this.input = element.querySelector("[data-quantity]");
     this.slots = [...element.querySelectorAll("[type=radio]")];
     this.problem = element.querySelector("[data-problem]");
+    this.closedTag = element.querySelector("[data-closed-tag]");
+    this.wordsAsLoaded = this.closedTag.textContent; // "not on sale yet" and "not on sale": the server knows which
     this.entries = this.slots.length
       ? this.slots.map((slot) => ({ slot: Number(slot.value), state: slot.dataset.state, available: Number(slot.dataset.available) }))
       : [{ slot: null, state: element.dataset.state, available: Number(element.dataset.available) }];
@@ -49,6 +51,7 @@ export class Offer {
   }
 
   get stateWords() {
+    if (this.state === this.element.dataset.state && !isOpen(this.state)) return this.wordsAsLoaded;
     const { wordSoldOut, wordSaleOver, wordNotOnSale, sayAgain } = this.words;
     return { sold_out: wordSoldOut, ended: wordSaleOver, not_on_sale: wordNotOnSale }[this.state] ?? sayAgain;
   }
@@ -118,7 +121,7 @@ export class Offer {
       if (part.matches("fieldset")) part.disabled = !isShownOpen;
     }
     for (const part of this.element.querySelectorAll("[data-while-closed]")) part.hidden = isOpen(this.state);
-    if (!isOpen(this.state)) setText(this.element.querySelector("[data-closed-tag]"), this.stateWords);
+    if (!isOpen(this.state)) setText(this.closedTag, this.stateWords);
   }
 
   showProblem() {

@@ -54,7 +54,7 @@ function itemOf(hold) {
 function say({ url, message }, minutes) {
   if (said.includes(url)) return;
   said += url;
-  voice.textContent = banner.dataset.sayLeft.replace("{message}", message).replace("{n}", minutes);
+  voice.textContent = banner.dataset.sayLeft.replace("{message}", () => message).replace("{n}", minutes);
 }
 
 function end(item, hold) {
