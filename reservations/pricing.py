@@ -1,8 +1,26 @@
-"""From the prices frozen on a reservation to the price of each unit."""
+"""From the prices frozen on a reservation to the price of each unit, and to what a buyer is shown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reservations.models import ReservationLine
+from config.money import Money
+from reservations.models import Order, OrderLine, ReservationLine
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What all lines cost together before their discount, the discount, and the promo code it comes from."""
+
+    gross: Money
+    discount: Money
+    promo_code: str
+
+
+def price_of_order(order: Order, lines: Sequence[OrderLine]) -> Price:
+    gross = sum((line.price for line in lines), Money(0, order.currency))
+    discount = sum((line.discount for line in lines), Money(0, order.currency))
+    code = order.reservation.promo_code
+    return Price(gross, discount, code.code if code else "")
 
 
 @dataclass(frozen=True, slots=True)

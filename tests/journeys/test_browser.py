@@ -7,20 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.db.models.functions import Now
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from reservations.models import Order, Reservation
-from tests.browsing import card_form, challenge, fill_card
+from tests.browsing import card_form, challenge, fill_card, look, open_context, open_page
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory
 from tests.office import Office
 from ticketing.models import Product
 
 pytestmark = [pytest.mark.office, pytest.mark.browser]
-
-SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 900}}
-PATIENCE_MS = 30_000
 
 
 @pytest.fixture(params=["phone", "desktop"])
@@ -32,37 +28,10 @@ def size(request: pytest.FixtureRequest) -> str:
 def page(browser: Browser, office: Office) -> Iterator[Page]:
     """A desktop browser; errors in the console or of our scripts fail the test."""
     with_complaints: list[str] = []
-    context = _context(browser, office, "desktop")
-    yield _page(context, with_complaints)
+    context = open_context(browser, office.base_url, "desktop")
+    yield open_page(context, with_complaints)
     context.close()
     assert with_complaints == []
-
-
-def _context(browser: Browser, office: Office, size: str, **more) -> BrowserContext:
-    context = browser.new_context(viewport=SIZES[size], base_url=office.base_url, **more)
-    context.set_default_timeout(PATIENCE_MS)
-    return context
-
-
-def _page(context: BrowserContext, complaints: list[str]) -> Page:
-    page = context.new_page()
-    # Refusals are HTTP errors by contract (a declined card 402, sold out 409, Stripe away 503) and Chromium notes each;
-    # everything else in the console is a fault of ours.
-    page.on("console", lambda line: complaints.append(line.text) if _is_fault(line) else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return page
-
-
-def _is_fault(line: ConsoleMessage) -> bool:
-    return line.type == "error" and not re.search(r"the server responded with a status of (402|409|503)", line.text)
-
-
-def look(page: Page, name: str, shots: Path) -> None:
-    """A picture for people, and axe for those who do not see it: no violation of WCAG 2.2 AA."""
-    page.screenshot(path=shots / f"{name}.png", full_page=True)
-    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
-    assert found.violations_count == 0, found.generate_report()
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
 
 
 def concert() -> Product:
@@ -115,8 +84,8 @@ def expect_tickets(page: Page, count: int) -> None:
 @pytest.mark.row("C1", "P1", "T3", "T4", "C3")
 def test_a_stranger_buys_two_tickets(browser: Browser, office: Office, shots: Path, size: str):
     complaints: list[str] = []
-    context = _context(browser, office, size, color_scheme="dark" if size == "phone" else "light")
-    page, product = _page(context, complaints), concert()
+    context = open_context(browser, office.base_url, size, color_scheme="dark" if size == "phone" else "light")
+    page, product = open_page(context, complaints), concert()
     page.goto("/")
     look(page, f"{size}-1-events", shots)
     page.get_by_role("link", name=re.compile(re.escape(product.event.name))).first.click()
@@ -296,7 +265,7 @@ def test_the_order_page_waits_for_a_late_webhook_and_then_asks_by_itself(page: P
 
 @pytest.mark.row("C3")
 def test_up_to_the_payment_it_works_without_javascript(browser: Browser, office: Office):
-    context = _context(browser, office, "phone", java_script_enabled=False)
+    context = open_context(browser, office.base_url, "phone", java_script_enabled=False)
     page, product = context.new_page(), concert()
     choose(page, product, 2)
     expect(page.locator("main")).to_contain_text("Held for you until")
