@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Min, Q, Sum
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
@@ -16,6 +17,8 @@ from config.money import Money
 from monitoring.heartbeats import SILENT_AFTER
 from monitoring.models import Heartbeat
 from payments.models import WebhookEvent
+from reservations import sweeping
+from reservations.admin import figures
 from reservations.models import Order, Reservation
 from ticketing.admin.columns import list_url
 from ticketing.models import OutgoingEmail, SerialCounter
@@ -106,34 +109,27 @@ def _sales(now: datetime) -> Iterator[Card]:
 
 
 def _holds(now: datetime) -> Iterator[Card]:
-    found = Reservation.objects.filter(status__in=[Reservation.Status.ACTIVE, Reservation.Status.ORDERED])
-    is_live, is_active = Q(expires_at__gt=now), Q(status=Reservation.Status.ACTIVE)
-    sums = found.aggregate(
-        live=Count("pk", filter=is_live, distinct=True),
-        units=Sum("lines__quantity", filter=is_live),
-        over=Count("pk", filter=is_active & Q(expires_at__lte=now - LATE_AFTER), distinct=True),
-        ordered=Count("pk", filter=~is_active, distinct=True),
-        stuck=Count("pk", filter=~is_active & Q(expires_at__lte=now - LATE_AFTER), distinct=True),
-    )
-    units = _("%(n)s units held") % {"n": sums["units"] or 0}
-    yield Card(
-        _("Live holds"), str(sums["live"]), units, url=list_url("reservations_reservation"), icon="hourglass_top"
-    )
+    live = figures.added_up(figures.live_by_event(now))
+    ordered = Reservation.objects.filter(status=Reservation.Status.ORDERED)
+    stuck = ordered.filter(expires_at__lte=now - LATE_AFTER).count()
+    over = sweeping.holds_over(for_at_least=LATE_AFTER)
+    dashboard = reverse("admin:reservations_reservation_dashboard")
+    yield Card(_("Live holds"), str(live.holds), _("%(n)s units held") % {"n": live.units}, "", dashboard, "timer")
     yield Card(
         _("Orders awaiting payment"),
-        str(sums["ordered"]),
-        _("%(n)s over time for 5 minutes") % {"n": sums["stuck"]} if sums["stuck"] else _("none over time"),
-        BAD if sums["stuck"] else "",
+        str(live.ordered),
+        _("%(n)s over time for 5 minutes") % {"n": stuck} if stuck else _("none over time"),
+        BAD if stuck else "",
         list_url("reservations_order", status__exact=Order.Status.AWAITING_PAYMENT),
         "credit_card",
     )
-    if sums["over"]:
+    if over:
         yield Card(
             _("Holds not yet released"),
-            str(sums["over"]),
+            str(over),
             _("over for 5 minutes; they take no stock from buyers, but nobody sweeps"),
             WARNING,
-            list_url("reservations_reservation", status__exact=Reservation.Status.ACTIVE),
+            list_url("reservations_sweeprun"),
             "cleaning_services",
         )
 

@@ -1,5 +1,6 @@
 """The side bar: what staff look for, grouped as they think of it, without what they may not see."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpRequest
@@ -7,8 +8,8 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-# Title, then (title, icon, app_label, model_name).
-GROUPS = [
+# Title, then (title, icon, app_label, model_name), and for what is not that model's list, the page's name.
+GROUPS: list[tuple[Any, list[tuple[Any, ...]]]] = [
     (
         _("Catalogue"),
         [
@@ -22,8 +23,10 @@ GROUPS = [
     (
         _("Sales"),
         [
+            (_("Holds now"), "timer", "reservations", "reservation", "dashboard"),
             (_("Orders"), "receipt_long", "reservations", "order"),
             (_("Reservations"), "hourglass_top", "reservations", "reservation"),
+            (_("Promo codes"), "loyalty", "reservations", "promocode"),
             (_("Tickets"), "confirmation_number", "ticketing", "ticket"),
         ],
     ),
@@ -42,11 +45,16 @@ GROUPS = [
             (_("Groups"), "admin_panel_settings", "auth", "group"),
             (_("API tokens"), "key", "knox", "authtoken"),
             (_("Schedule"), "event_repeat", "django_celery_beat", "periodictask"),
+            (_("Switches"), "toggle_on", "waffle", "switch"),
             (_("Signs of life"), "monitor_heart", "monitoring", "heartbeat"),
+            (_("Clean-ups"), "cleaning_services", "reservations", "sweeprun"),
+            (_("Rate limit hits"), "speed", "reservations", "limithit"),
             (_("Done by staff"), "history", "admin", "logentry"),
         ],
     ),
 ]
+
+_PAGES = [link for _title, links in GROUPS for link in links if len(link) == 5]
 
 
 def groups(request: HttpRequest) -> list[dict[str, Any]]:
@@ -55,16 +63,25 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
     return [{"title": None, "items": [start]}, *(_group(request, title, links) for title, links in GROUPS)]
 
 
-def _group(request: HttpRequest, title: Any, links: list[tuple[Any, str, str, str]]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "separator": True,
-        "items": [
-            {"title": text, "icon": icon, "link": reverse(f"admin:{app}_{model}_changelist")}
-            for text, icon, app, model in links
-            if request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
-        ],
-    }
+def _group(request: HttpRequest, title: Any, links: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    items = [
+        _item(request, *link)
+        for link in links
+        if request.user.has_perm(f"{link[2]}.view_{link[3]}") or request.user.has_perm(f"{link[2]}.change_{link[3]}")
+    ]
+    return {"title": title, "separator": True, "items": items}
+
+
+def _item(
+    request: HttpRequest, title: Any, icon: str, app: str, model: str, page: str = "changelist"
+) -> dict[str, Any]:
+    """The theme marks every link that the page's address begins with; of two such, only the longer is meant."""
+    link = reverse(f"admin:{app}_{model}_{page}")
+    pages = (reverse(f"admin:{app}_{model}_{named}") for _t, _i, *of, named in _PAGES if of == [app, model])
+    is_under = request.path.startswith(link) and not any(
+        request.path.startswith(other) for other in pages if len(other) > len(link)
+    )
+    return {"title": title, "icon": icon, "link": link, "active": is_under}
 
 
 def favicon(request: HttpRequest) -> str:

@@ -9,16 +9,17 @@ from django.db.models import Model
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from knox.models import AuthToken
+from waffle.models import Switch
 
 from monitoring.models import Heartbeat
 from payments import checkout, settlement
 from payments.models import Payment, WebhookEvent
 from payments.stripe_gateway import Intent
-from reservations.models import Order, UsedSignature
+from reservations.models import Conflict, LimitHit, Order, PromoCode, SweepRun, UsedSignature
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory, UserFactory
 from tests.purchases import hold
 from ticketing import emails
-from ticketing.models import OutgoingEmail, User
+from ticketing.models import OutgoingEmail, Product, User
 
 
 def paid_intent(payment: Payment) -> Intent:
@@ -64,11 +65,17 @@ def one_more_of_everything(number: int, staff: User) -> None:
     hold(ProductFactory(event=event, quotas=[quota]), key=f"key-{number}")
     webhook_event(number)
     UsedSignature.objects.create(signature=f"{number:064d}")
+    PromoCode.objects.create(event=event, code=f"CODE{number}", percent_off=10, max_uses=50)
+    minute = timezone.now().replace(second=0, microsecond=0)
+    Conflict.objects.create(product=newest(Product), minute=minute, requests=3, units=5)
+    LimitHit.objects.create(limit="holds a minute", who=f"192.0.2.{number}", minute=minute, hits=4)
+    SweepRun.objects.create(name=SweepRun.Name.PURGE, by="beat", finished_at=timezone.now(), dealt_with=number)
     OutgoingEmail.objects.update(status=OutgoingEmail.Status.DEAD)
     emails.send_again(newest(OutgoingEmail), by="staff")  # type: ignore[arg-type]
     AuthToken.objects.create(user=UserFactory())
     Group.objects.create(name=f"group {number}")
     Heartbeat.objects.create(part=f"part {number}")
+    Switch.objects.create(name=f"switch-{number}", note="what it switches")
     LogEntry.objects.log_actions(staff.pk, [event], CHANGE, change_message="named")
     every = IntervalSchedule.objects.create(every=number + 1, period="seconds")
     PeriodicTask.objects.create(name=f"task {number}", task="monitoring.beat", interval=every)

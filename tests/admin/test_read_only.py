@@ -13,7 +13,18 @@ from django.urls import reverse
 from monitoring.models import Heartbeat
 from payments.models import Payment, WebhookEvent
 from payments.models import StatusChange as PaymentChange
-from reservations.models import Claim, Order, OrderLine, Reservation, ReservationKey, ReservationLine, UsedSignature
+from reservations.models import (
+    Claim,
+    Conflict,
+    LimitHit,
+    Order,
+    OrderLine,
+    Reservation,
+    ReservationKey,
+    ReservationLine,
+    SweepRun,
+    UsedSignature,
+)
 from reservations.models import StatusChange as OrderChange
 from tests.admin.catalogue import newest, one_more_of_everything
 from tests.factories import UserFactory
@@ -22,8 +33,10 @@ from ticketing.models import StatusChange as TicketChange
 
 RECORDS = [
     Claim,
+    Conflict,
     EventKey,
     Heartbeat,
+    LimitHit,
     LogEntry,
     Order,
     OrderChange,
@@ -35,6 +48,7 @@ RECORDS = [
     ReservationKey,
     ReservationLine,
     SerialCounter,
+    SweepRun,
     Ticket,
     TicketChange,
     UsedSignature,

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Model, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import StackedInline, TabularInline
+from unfold.dataclasses import UnfoldAction
 from unfold.enums import ActionVariant
 
-from ticketing.admin import readiness
+from ticketing.admin import readiness, selling
 from ticketing.admin.actions import carry_out, carry_out_one, dialog, edit_next
 from ticketing.admin.bases import InTheEventsTimeZone, OfficeAdmin, first
 from ticketing.admin.columns import BAD, GOOD, WAITING, status_column, stock_bar
@@ -104,7 +105,7 @@ class ProductInline(StackedInline):
 
 
 @admin.register(Event)
-class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
+class EventAdmin(selling.MayStopSelling, CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
     form = EventForm
     list_display = ["name", "status_label", "when_in_words", "organiser", "stock"]
     list_filter = ["status", ("organiser", admin.RelatedOnlyFieldListFilter)]
@@ -113,6 +114,8 @@ class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
     autocomplete_fields = ["organiser"]
     prepopulated_fields = {"slug": ["name"]}
     readonly_fields = ["readiness"]
+    actions = ["stop_selling", "resume_selling"]
+    actions_detail = ["stop_everything", "resume_everything"]
     fieldsets = [
         (None, {"fields": [("organiser", "status"), ("name", "slug"), "summary", "description", "readiness"]}),
         (
@@ -179,6 +182,50 @@ class EventAdmin(CapacityGuard, InTheEventsTimeZone, OfficeAdmin):
     @display(description=_("ready to sell?"))
     def readiness(self, event: Event) -> SafeString | str:
         return readiness.shown(event)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[UnfoldAction]:
+        """Stopping is offered while something is sold, resuming while something is stopped."""
+        allowed = super().get_actions_detail(request, object_id)
+        if not str(object_id).isdecimal():
+            return []  # somebody typed the address
+        is_stopped = set(Product.objects.filter(event=object_id).values_list("is_stopped", flat=True).distinct())
+        needed = {"stop_everything": False, "resume_everything": True}
+        return [action for action in allowed if needed.get(action.method.original_function_name) in is_stopped]
+
+    @admin.action(description=_("Stop selling everything"), permissions=["sell"])
+    def stop_selling(self, request: HttpRequest, queryset: QuerySet[Event]) -> None:
+        carry_out(self, request, queryset, selling.stop_everything)
+
+    @admin.action(description=_("Resume selling everything"), permissions=["sell"])
+    def resume_selling(self, request: HttpRequest, queryset: QuerySet[Event]) -> None:
+        carry_out(self, request, queryset, selling.resume_everything)
+
+    @action(
+        description=_("Stop selling"),
+        permissions=["sell"],
+        url_path="stop",
+        icon="block",
+        variant=ActionVariant.DANGER,
+        dialog=dialog(
+            _("Stop selling everything of this event?"),
+            _("At once, for new holds. Capacities, holds and orders stay as they are."),
+            _("Stop selling"),
+        ),
+    )
+    def stop_everything(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return carry_out_one(self, request, object_id, selling.stop_everything)
+
+    @action(
+        description=_("Resume selling"),
+        permissions=["sell"],
+        url_path="resume",
+        icon="play_arrow",
+        dialog=dialog(
+            _("Resume selling everything of this event?"), _("Within sale times and stock."), _("Resume selling")
+        ),
+    )
+    def resume_everything(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        return carry_out_one(self, request, object_id, selling.resume_everything)
 
 
 @admin.register(Slot)
@@ -275,11 +322,11 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
 
     @admin.action(description=_("Stop selling"), permissions=["act"])
     def stop_selling(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
-        carry_out(self, request, queryset, _stop)
+        carry_out(self, request, queryset, selling.stop)
 
     @admin.action(description=_("Resume selling"), permissions=["act"])
     def resume_selling(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
-        carry_out(self, request, queryset, _resume)
+        carry_out(self, request, queryset, selling.resume)
 
     @action(
         description=_("Stop selling"),
@@ -290,7 +337,7 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
         dialog=dialog(_("Stop selling?"), _("At once, for new holds. The capacity stays as it is."), _("Stop selling")),
     )
     def stop_this(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        return carry_out_one(self, request, object_id, _stop)
+        return carry_out_one(self, request, object_id, selling.stop)
 
     @action(
         description=_("Resume selling"),
@@ -300,20 +347,10 @@ class ProductAdmin(InTheEventsTimeZone, OfficeAdmin):
         dialog=dialog(_("Resume selling?"), _("Within its sale times and stock."), _("Resume selling")),
     )
     def resume_this(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        return carry_out_one(self, request, object_id, _resume)
+        return carry_out_one(self, request, object_id, selling.resume)
 
 
-def _stop(product: Product) -> str:
-    Product.objects.filter(pk=product.pk).update(is_stopped=True)
-    return str(_("selling stopped"))
-
-
-def _resume(product: Product) -> str:
-    Product.objects.filter(pk=product.pk).update(is_stopped=False)
-    return str(_("selling resumed"))
-
-
-def zone_of_event(request: HttpRequest, model: type[Slot] | type[Product], object_id: str | None) -> str | None:
+def zone_of_event(request: HttpRequest, model: type[Model], object_id: str | None) -> str | None:
     """The zone of the event that the row has, or that was just chosen for a new one."""
     if object_id:
         return first(model._default_manager.filter(pk=object_id), "event__time_zone") if object_id.isdecimal() else None

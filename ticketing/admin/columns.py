@@ -113,6 +113,12 @@ def stock_bar(*, sold: int, held: int, capacity: int) -> SafeString:
     )
 
 
+def use_bar(*, used: int, limit: int | None) -> SafeString:
+    """How much of a limit is used up, as a bar and in words; without a limit only in words."""
+    percent = f"{min(100.0, 100 * used / limit):.1f}" if limit else "100" if limit == 0 else None
+    return render_to_string("admin/use_bar.html", {"used": used, "limit": limit, "percent": percent})
+
+
 def timeline(changes: Iterable[Any]) -> SafeString:
     """Status changes, of whatever app, in the order in which they happened."""
     ordered: list[tuple[datetime, int, Any]] = sorted((change.at, change.pk, change) for change in changes)

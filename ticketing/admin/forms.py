@@ -14,6 +14,15 @@ from config.money import exponent
 from ticketing.models import Event, Product, Quota, Slot
 
 
+def in_minor_units(amount: Decimal, currency: str) -> int:
+    """What was typed as people say it; refuses what the currency has no coin for."""
+    minor = amount.scaleb(exponent(currency))
+    if minor != minor.to_integral_value():
+        text = _("%(currency)s has %(digits)s decimal places.")
+        raise ValidationError(text, params={"currency": currency, "digits": exponent(currency)})
+    return int(minor)
+
+
 class TimesForm(forms.ModelForm):
     """Something that starts and ends."""
 
@@ -88,12 +97,10 @@ class ProductForm(forms.ModelForm):
     def _set_price(self, price: Decimal | None, currency: str) -> None:
         if price is None:
             return
-        minor = price.scaleb(exponent(currency))
-        if minor != minor.to_integral_value():
-            text = _("%(currency)s has %(digits)s decimal places.")
-            self.add_error("price", ValidationError(text, params={"currency": currency, "digits": exponent(currency)}))
-            return
-        self.instance.price_minor = int(minor)
+        try:
+            self.instance.price_minor = in_minor_units(price, currency)
+        except ValidationError as mistake:
+            self.add_error("price", mistake)
 
     def _check_quotas(self, quotas: Any, event: Event) -> None:
         if any(quota.event_id != event.pk for quota in quotas or ()):

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
@@ -67,18 +68,21 @@ def offer_slots_of(event_id: int | None, field: Any) -> None:
 
 
 class CapacityGuard(ModelAdmin):
-    """For forms with quotas in them: losing the race against a buyer is answered by the form, not by an error page.
+    """For forms with limits that buyers use up: losing the race against a buyer is answered by the form, not by an
+    error page.
 
-    The database refuses the lower capacity and nothing is saved; validating once more then finds the buyer's hold
-    and says how low one may go.
+    The database refuses the lower limit and nothing is saved; validating once more then finds the buyer's hold and
+    says how low one may go.
     """
+
+    guarded_by: tuple[str, ...] = (NEVER_OVERSOLD,)  # names of the constraints
 
     @retried_on_conflict
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError as error:
-            if NEVER_OVERSOLD not in str(error):
+            if not any(name in str(error) for name in self.guarded_by):
                 raise
         return super().changeform_view(request, *args, **kwargs)
 
@@ -86,7 +90,9 @@ class CapacityGuard(ModelAdmin):
 def shown_stock(quota: Quota | None) -> SafeString | str:
     if quota is None or quota.pk is None:
         return "–"
-    return stock_bar(sold=quota.sold, held=quota.held, capacity=quota.capacity)
+    bar = stock_bar(sold=quota.sold, held=quota.held, capacity=quota.capacity)
+    lowest = _("Lowest capacity now: %(lowest)s") % {"lowest": quota.sold + quota.held}
+    return format_html('{}<span style="display: block; font-size: 0.75rem">{}</span>', bar, lowest)
 
 
 @admin.register(Quota)

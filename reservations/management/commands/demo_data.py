@@ -13,16 +13,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from knox.models import AuthToken
 
+from reservations.models import PromoCode
 from ticketing import demo_catalogue
-from ticketing.models import User
+from ticketing.models import Event, User
 
 EMAIL = "staff@counterfoil.example"
 
 
 class Command(BaseCommand):
     help = (
-        "Migrates, collects static files and fills the demonstration: two organisers, five events, a staff account "
-        "whose password is in DEMO_ADMIN_PASSWORD. Running it again changes no data. Refuses unless DEMO=on."
+        "Migrates, collects static files and fills the demonstration: two organisers, five events, two promo codes, a "
+        "staff account whose password is in DEMO_ADMIN_PASSWORD. Running it again changes no data. Refuses unless DEMO=on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -38,8 +39,9 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False)
         self._say("pages: collecting static files")
         _collect_static()
-        self._say("demo data: organisers, events, staff")
+        self._say("demo data: organisers, events, promo codes, staff")
         events = demo_catalogue.fill(now=timezone.now())
+        _promo_codes(events[0])
         staff = _staff(password)
         AuthToken.objects.filter(user=staff).delete()
         _row, token = AuthToken.objects.create(user=staff)
@@ -72,6 +74,16 @@ def _collect_static() -> None:
         return
     call_command("collectstatic", verbosity=0, interactive=False)
     stamp.write_text(digest)
+
+
+def _promo_codes(event: Event) -> None:
+    """One for everything, as often as anybody likes; one for the balcony, twenty times, once each."""
+    PromoCode.objects.get_or_create(event=event, code="WELCOME10", defaults={"percent_off": 10})
+    friends, is_new = PromoCode.objects.get_or_create(
+        event=event, code="FRIENDS", defaults={"amount_off_minor": 500, "max_uses": 20, "max_uses_per_buyer": 1}
+    )
+    if is_new:
+        friends.products.set(event.products.filter(name__startswith="Balcony"))
 
 
 def _staff(password: str) -> User:

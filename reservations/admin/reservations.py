@@ -1,4 +1,4 @@
-"""Reservations: look, and release. Orders are shown by payments.admin, which also knows how they are paid."""
+"""Reservations: look, extend and release, one by one or from the dashboard."""
 
 import uuid
 from typing import Any
@@ -6,29 +6,21 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from reservations import holds
-from reservations.models import (
-    Claim,
-    OrderLine,
-    Reservation,
-    ReservationKey,
-    ReservationLine,
-    StatusChange,
-    UsedSignature,
-)
-from ticketing.admin.actions import Refused, ask_first, carry_out, carry_out_one, dialog, staff_name
+from reservations.admin import dashboard, deeds
+from reservations.models import Reservation, ReservationLine, StatusChange
+from ticketing.admin.actions import ask_first, carry_out, carry_out_one, dialog
 from ticketing.admin.bases import RecordAdmin, RecordInline
 from ticketing.admin.columns import (
     BAD,
     GOOD,
     PLAIN,
     WAITING,
-    breakable,
     clipped,
     event_column,
     link_out,
@@ -38,7 +30,6 @@ from ticketing.admin.columns import (
     timeline,
 )
 from ticketing.admin.decorators import action, display
-from ticketing.admin.history import StatusChangeAdmin
 
 
 def uuid_in(term: str) -> uuid.UUID | None:
@@ -78,7 +69,7 @@ class LineInline(RecordInline):
 class ReservationAdmin(RecordAdmin):
     list_display = ["short_id", "status_label", "event_name", "units", "created", "expires", "order_link"]
     list_filter = ["status", "event"]
-    list_select_related = ["event", "order"]
+    list_select_related = ["event", "order", "promo_code"]
     search_fields = ["id"]
     search_help_text = _("Reservation id, order code or e-mail address")
     actions = ["release"]
@@ -86,7 +77,7 @@ class ReservationAdmin(RecordAdmin):
     offered_in_status = {"release_this": (Reservation.Status.ACTIVE,)}
     inlines = [LineInline]
     fieldsets = [
-        (None, {"fields": [("id", "status"), ("event", "order_link"), "basket"]}),
+        (None, {"fields": [("id", "status"), ("event", "order_link"), "promo_code", "basket"]}),
         (_("Times"), {"fields": [("created_at", "expires_at"), ("extended_at", "ended_at")]}),
         (_("History"), {"fields": ["history"]}),
     ]
@@ -99,10 +90,14 @@ class ReservationAdmin(RecordAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
-        found = super().get_queryset(request).select_related("event", "order")
+        found = super().get_queryset(request).select_related("event", "order", "promo_code")
         # Row by row for the page that is shown: a join with GROUP BY would add up the whole table first.
         lines = ReservationLine.objects.filter(reservation=OuterRef("pk")).order_by().values("reservation")
         return found.annotate(quantity_in_all=Subquery(lines.values(total=Sum("quantity"))))
+
+    def get_urls(self) -> list[URLPattern]:
+        """The dashboard's own pages come first: what follows takes every path for a reservation's id."""
+        return [*dashboard.urls(self), *super().get_urls()]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
@@ -141,7 +136,7 @@ class ReservationAdmin(RecordAdmin):
         question = _now("Release these? Their buyers lose what they hold, and it can be bought by others at once.")
         page = ask_first(self, request, queryset, action="release", question=question, button=_now("Yes, release"))
         if page is None:
-            carry_out(self, request, queryset, lambda reservation: _release(reservation, request))
+            carry_out(self, request, queryset, lambda reservation: deeds.release(reservation, request))
         return page
 
     @action(
@@ -157,89 +152,4 @@ class ReservationAdmin(RecordAdmin):
         ),
     )
     def release_this(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
-        return carry_out_one(self, request, object_id, lambda reservation: _release(reservation, request))
-
-
-def _release(reservation: Reservation, request: HttpRequest) -> str:
-    if reservation.status in (Reservation.Status.RELEASED, Reservation.Status.EXPIRED):
-        raise Refused(_now("It has ended already; nothing is held."))
-    try:
-        holds.release(reservation.pk, by=staff_name(request))
-    except holds.NotReleasable as refusal:
-        if refusal.status == Reservation.Status.CONFIRMED:
-            raise Refused(_now("It is paid for.")) from refusal
-        raise Refused(_now("It was ordered: close its order instead.")) from refusal
-    return _now("released")
-
-
-@admin.register(ReservationLine)
-class ReservationLineAdmin(RecordAdmin):
-    list_display = ["id", "reservation", "product", "slot_when", "quantity", "total_in_words"]
-    list_select_related = ["reservation", "product", "slot__event"]
-    fields = ["reservation", "product", "slot", "quantity", "unit_price_minor", "discount_minor"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ReservationLine]:
-        return super().get_queryset(request).select_related("reservation", "product", "slot__event")
-
-    @display(description=_("slot"))
-    def slot_when(self, line: ReservationLine) -> str:
-        return line.slot_when
-
-    @display(description=_("total"))
-    def total_in_words(self, line: ReservationLine) -> str:
-        return str(line.total)
-
-
-@admin.register(Claim)
-class ClaimAdmin(RecordAdmin):
-    list_display = ["id", "quota", "quantity", "reservation_link"]
-    list_select_related = ["quota__slot__event", "line"]
-    fields = ["quota", "quantity", "reservation_link"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Claim]:
-        return super().get_queryset(request).select_related("quota__slot__event", "line")
-
-    @display(description=_("reservation"))
-    def reservation_link(self, claim: Claim) -> SafeString:
-        reservation_id = claim.line.reservation_id
-        return link_to("reservations_reservation_change", reservation_id, reservation_id)
-
-
-@admin.register(ReservationKey)
-class ReservationKeyAdmin(RecordAdmin):
-    list_display = ["key", "reservation", "created_at"]
-    list_select_related = ["reservation"]
-    search_fields = ["key"]
-    fields = ["key", "hash_in_full", "reservation", "created_at"]
-
-    @display(description=_("request hash"))
-    def hash_in_full(self, key: ReservationKey) -> SafeString:
-        return breakable(key.request_hash)
-
-
-@admin.register(UsedSignature)
-class UsedSignatureAdmin(RecordAdmin):
-    """Of the maintenance endpoint; a list to look at when a scheduler's calls are refused as replays."""
-
-    list_display = ["__str__", "used"]
-    fields = ["used_at"]
-
-    used = moment_column("used_at", _("used at"))
-
-
-@admin.register(OrderLine)
-class OrderLineAdmin(RecordAdmin):
-    list_display = ["id", "order", "position", "product", "price_in_words", "is_sold", "ticket"]
-    list_select_related = ["order", "product", "ticket"]
-    search_fields = ["order__code"]
-    fields = ["order", "position", "product", "slot", "price_minor", "discount_minor", "is_sold", "ticket"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderLine]:
-        return super().get_queryset(request).select_related("order", "product", "slot__event", "ticket")
-
-    @display(description=_("price"))
-    def price_in_words(self, line: OrderLine) -> str:
-        return str(line.price)
-
-
-admin.site.register(StatusChange, StatusChangeAdmin)
+        return carry_out_one(self, request, object_id, lambda reservation: deeds.release(reservation, request))
