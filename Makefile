@@ -8,7 +8,7 @@ CONTROL := test -x $(BIN)/python || { echo "There is no demo here yet (make demo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset demo-stop-part demo-start-part test lint types lock audit clean
+.PHONY: help demo demo-reset demo-stop-part demo-start-part test lint types lock audit bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lock: ## Compile pyproject.toml into the hashed lock files (needs uv)
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 	sed -i.bak '/^ *#\( *via\)\{0,1\} *-c requirements.lock$$/d' requirements-dev.lock && rm requirements-dev.lock.bak
+
+bench: ## Speed beside yardsticks measured in the same run, 2 minutes (ARGS=--full for the record, ARGS=--help)
+	@$(PYTHON) deploy/local/bootstrap.py demo
+	@$(BIN)/python -m deploy.bench $(ARGS)
 
 audit: ## Known vulnerabilities in what production installs
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.lock
