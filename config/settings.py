@@ -20,6 +20,7 @@ from config.logs import LEVELS, logging_config
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 VAR_DIR = BASE_DIR / "var"
+PROCESS = os.environ.get("COUNTERFOIL_PROCESS", "command")  # web, worker, beat: each loads only what it needs
 
 # --- Security ---------------------------------------------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ INSTALLED_APPS = [
     "reservations",
     "ticketing",
     "unfold",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # config.apps finds the admin pages, where there are pages
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -134,7 +135,7 @@ LOGIN_URL = "admin:login"
 DATABASES = {
     "default": read(env.dj_db_url, "DATABASE_URL", {"ENGINE": "django.db.backends.postgresql", "NAME": "counterfoil"})
 }
-_is_web = os.environ.get("COUNTERFOIL_PROCESS") == "web"
+_is_web = PROCESS == "web"
 DATABASES["default"].update(
     ATOMIC_REQUESTS=False,
     DISABLE_SERVER_SIDE_CURSORS=True,
@@ -142,7 +143,7 @@ DATABASES["default"].update(
     CONN_HEALTH_CHECKS=True,  # a connection that died with the server must not cost a buyer an error
 )
 DATABASES["default"].setdefault("OPTIONS", {}).update(
-    application_name=f"counterfoil-{os.environ.get('COUNTERFOIL_PROCESS', 'command')}",
+    application_name=f"counterfoil-{PROCESS}",
     prepare_threshold=5 if read(env.bool, "DATABASE_PREPARED", False) else None,
 )
 if _is_web:  # few connections: more of them than cores make a hot quota row slower, not faster

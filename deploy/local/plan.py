@@ -14,7 +14,11 @@ from deploy.local.var_folder import DemoSecrets, VarFolder
 ROOT = Path(__file__).resolve().parents[2]
 STRIPE_NEEDS = ("STRIPE_SECRET_KEY", "STRIPE_PUBLISHABLE_KEY", "STRIPE_WEBHOOK_SECRETS")
 WEB_PROCESSES = 2
-WEB_THREADS = 8  # each; with the pool's limit this stays far below PostgreSQL's 100 connections
+# Threads that wait for the same event's quota share one call and one connection (docs/decisions/0007); the pool's limit
+# keeps all of them far below PostgreSQL's 100 connections.
+WEB_THREADS = 32
+# Connections that one process takes on. Granian's default, half the backlog, leaves the others waiting for 30 seconds.
+WEB_CONNECTIONS = 2_048
 
 
 class PlanError(ValueError):
@@ -134,7 +138,9 @@ class Plan:
                     "--blocking-threads",
                     str(WEB_THREADS),
                     "--backlog",
-                    "1024",
+                    str(WEB_CONNECTIONS),
+                    "--backpressure",
+                    str(WEB_CONNECTIONS),
                 ),
                 *("--respawn-failed-workers", "--respawn-interval", "0.5", "--workers-kill-timeout", "5"),
             ],

@@ -1,5 +1,5 @@
-"""The office's own pages: signs of life, the schedule, and who did what in the back office."""
+"""The office's own pages: signs of life, the schedule, switches, and who did what in the back office."""
 
-from monitoring.admin import office, schedule
+from monitoring.admin import flags, office, schedule
 
-__all__ = ["office", "schedule"]
+__all__ = ["flags", "office", "schedule"]

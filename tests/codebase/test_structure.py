@@ -16,7 +16,7 @@ from ticketing.models import OutgoingEmail
 ROOT = settings.BASE_DIR
 PRODUCT = ("config", "ticketing", "reservations", "payments", "monitoring")
 TEMPLATES = ROOT / "templates"
-ERROR_PAGES = {f"{status}.html" for status in ("400", "403", "403_csrf", "404", "500")}
+ERROR_PAGES = {f"{status}.html" for status in ("400", "403", "403_csrf", "404", "429", "500")}
 # Found by name, by Django or by the admin theme.
 CONVENTIONS = ERROR_PAGES | {"admin/index.html"}
 
