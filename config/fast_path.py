@@ -142,6 +142,8 @@ class FastPath:
             answer = as_json(500, {**body, "reference": call.environ["COUNTERFOIL_REQUEST_ID"]})
         finally:
             close_old_connections()
+        if answer.status < HTTPStatus.BAD_REQUEST and request_id.is_quiet(path):
+            return answer
         duration_ms = round((time.monotonic() - began) * 1000, 1)
         write_line(
             request_id.__name__,

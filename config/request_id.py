@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -15,7 +16,9 @@ from django.http import HttpRequest, HttpResponse
 logger = structlog.get_logger(__name__)
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_QUIET = ("/livez/", "/readyz/", "/static/")  # probes and files would drown the rest
+_QUIET = re.compile(
+    r"/livez/|/readyz/|/static/.*|.*/availability/"
+)  # probes, files and polling pages would drown the rest
 
 
 class RequestIdMiddleware:
@@ -43,9 +46,14 @@ def begin(meta: dict[str, Any]) -> str:
     return request_id
 
 
+def is_quiet(path: str) -> bool:
+    """Whether a success there is not worth a line."""
+    return _QUIET.fullmatch(path) is not None
+
+
 def log(method: str, path: str, status: int, *, began: float) -> None:
     """One line for the request that ends; `began` by the monotonic clock."""
-    if path.startswith(_QUIET):
+    if is_quiet(path) and status < HTTPStatus.BAD_REQUEST:
         return
     duration_ms = round((time.monotonic() - began) * 1000, 1)
     # Without the query string: it may hold an order's secret. Secrets inside paths are hidden by config.logs.

@@ -40,8 +40,9 @@ def _end(**kwargs: Any) -> None:
 
 
 def _first_beat(**kwargs: Any) -> None:
-    """The schedule's own first heartbeat comes a period after the start; this one comes at once, the same way."""
+    """The schedule's own first heartbeat and sweep come a period after the start; these come at once, the same way."""
     nudge("monitoring.beat", queue="background")
+    nudge("reservations.release_expired_holds", queue="background")
 
 
 def _loop() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -9,9 +10,11 @@ from django.db.models.functions import Now
 
 from monitoring import fallback, heartbeats
 from payments.models import WebhookEvent
+from reservations.models import SweepRun
 from ticketing.models import OutgoingEmail
 
 BACKLOG_AT_MOST = 1_000
+SWEEP_LATE_AFTER = timedelta(minutes=3)  # it runs each minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ def checks() -> dict[str, Check]:
     found["migrations"] = _guarded(_migrations) if database.is_ok else _unknown()
     found["broker"] = _guarded(_broker)
     found["beat"] = _guarded(_beat) if database.is_ok else _unknown()
+    found["sweep"] = _guarded(_sweep) if database.is_ok else _unknown()
     found["backlog"] = _guarded(_backlog) if database.is_ok else _unknown()
     return found
 
@@ -69,6 +73,26 @@ def _broker() -> Check:
 def _beat() -> Check:
     is_fresh = heartbeats.is_fresh("beat")
     return Check(is_fresh, "fresh" if is_fresh else "silent: schedule, broker or workers are down")
+
+
+def _sweep() -> Check:
+    """Expired holds cost nobody a seat without it, but their buyers' rows pile up."""
+    runs = SweepRun.objects.filter(name=SweepRun.Name.EXPIRED_HOLDS)
+    lately = runs.filter(started_at__gt=Now() - 2 * SWEEP_LATE_AFTER, finished_at__gt=Now() - SWEEP_LATE_AFTER)
+    last = lately.order_by("-finished_at").first()
+    if last is not None and last.error:  # its words are for staff, this page is for everybody
+        return Check(
+            False, "the last sweep of expired holds did not do all of its work: the admin's sweep runs say why"
+        )
+    if last is not None:
+        return Check(True, f"{last.dealt_with} expired holds released by the last")
+    begun = runs.order_by("-started_at").first()
+    if begun is None:
+        return Check(False, "no sweep of expired holds yet: schedule or workers are down")
+    at = f"{begun.started_at:%Y-%m-%d %H:%M} UTC"
+    if begun.finished_at is None:
+        return Check(False, f"no sweep of expired holds has finished for minutes; that of {at} began and did not end")
+    return Check(False, f"no sweep of expired holds since {at}: schedule or workers are down")
 
 
 def _backlog() -> Check:

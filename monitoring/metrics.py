@@ -4,8 +4,9 @@ Names follow prometheus.io/docs/practices/naming. Counts of rows are gauges: row
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 
-from django.db.models import Count, Model, Sum
+from django.db.models import Count, Max, Model, Q, Sum
 from django.db.models.functions import Now
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -13,8 +14,12 @@ from prometheus_client.registry import Collector
 
 from monitoring.models import Heartbeat
 from payments.models import Payment, WebhookEvent
-from reservations.models import Order, Reservation
+from reservations import sweeping
+from reservations.models import Conflict, LimitHit, Order, Reservation, SweepRun
 from ticketing.models import OutgoingEmail, Quota, Ticket
+
+A_DAY = timedelta(hours=24)
+MOST_PRODUCTS = 20  # each is a time series of its own in Prometheus
 
 _BY_STATUS: dict[str, type[Model]] = {
     "orders": Order,
@@ -47,6 +52,52 @@ class RowsCollector(Collector):
         for part, at in Heartbeat.objects.values_list("part", "at"):
             beats.add_metric([part], at.timestamp())
         yield beats
+        yield from _sweeps()
+        yield from _demand()
+
+
+def _sweeps() -> Iterator[GaugeMetricFamily]:
+    success = GaugeMetricFamily(
+        "counterfoil_sweep_last_success_timestamp_seconds", "last run without an error, Unix time", labels=["sweep"]
+    )
+    dealt_with = GaugeMetricFamily(
+        "counterfoil_sweep_dealt_with", "rows dealt with by the runs of the last days", labels=["sweep"]
+    )
+    is_success = Q(finished_at__isnull=False, error="")
+    runs = SweepRun.objects.order_by().values_list("name")
+    for name, at, count in runs.annotate(at=Max("finished_at", filter=is_success), n=Sum("dealt_with")):
+        dealt_with.add_metric([name.lower()], count)
+        if at is not None:
+            success.add_metric([name.lower()], at.timestamp())
+    yield success
+    yield dealt_with
+    over = GaugeMetricFamily(
+        "counterfoil_holds_over", "holds stored as active so many minutes after their end", labels=["minutes"]
+    )
+    for late in (timedelta(), sweeping.LATE_AFTER):
+        over.add_metric([str(int(late.total_seconds() // 60))], sweeping.holds_over(for_at_least=late))
+    yield over
+
+
+def _demand() -> Iterator[GaugeMetricFamily]:
+    conflicts = GaugeMetricFamily(
+        "counterfoil_conflicts",
+        "requests in 24 hours that found too little left, by product id, the most wanted",
+        labels=["product"],
+    )
+    lately = Conflict.objects.filter(minute__gt=Now() - A_DAY).order_by()
+    wanted = lately.values_list("product").annotate(n=Sum("requests")).order_by("-n", "product")
+    others = lately.aggregate(n=Sum("requests", default=0))["n"]
+    for product, count in wanted[:MOST_PRODUCTS]:
+        conflicts.add_metric([str(product)], count)
+        others -= count
+    conflicts.add_metric(["other"], max(others, 0))
+    yield conflicts
+    hits = GaugeMetricFamily("counterfoil_limit_hits", "rate limit hits in 24 hours", labels=["limit"])
+    by_limit = LimitHit.objects.filter(minute__gt=Now() - A_DAY).order_by().values_list("limit")
+    for limit, count in by_limit.annotate(Sum("hits")):
+        hits.add_metric([limit], count)
+    yield hits
 
 
 def exposition() -> bytes:

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from payments import expiry, webhooks
+from payments import expiry, purge, webhooks
 
 
 @shared_task(name="payments.process_webhook_event")
@@ -18,3 +18,8 @@ def sweep_webhook_events() -> None:
 @shared_task(name="payments.sweep_expired_orders")
 def sweep_expired_orders() -> None:
     expiry.close_due()
+
+
+@shared_task(name="payments.empty_old_payloads")
+def empty_old_payloads() -> None:
+    purge.empty_old_payloads(for_seconds=purge.TASK_SECONDS)

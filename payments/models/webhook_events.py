@@ -18,6 +18,7 @@ class WebhookEvent(models.Model):
     """Something Stripe told us, stored before it was answered and acted on.
 
     Only its type and the id of its object are believed; the object itself is fetched from Stripe when it is processed.
+    The payload is for people to read, and empty once it is old (`payments.purge`).
     """
 
     Status = WebhookEventStatus
@@ -54,6 +55,12 @@ class WebhookEvent(models.Model):
             models.Index(fields=["next_attempt_at"], condition=Q(status="RECEIVED"), name="webhook_event_due"),
             # The dashboard's question: what was given up?
             models.Index(fields=["id"], condition=Q(status__in=["PARKED", "DEAD"]), name="webhook_event_given_up"),
+            # The purge's question: whose payload is still kept?
+            models.Index(
+                fields=["processed_at"],
+                condition=Q(status__in=["PROCESSED", "IGNORED"]) & ~Q(payload={}),
+                name="webhook_event_payload_kept",
+            ),
         ]
 
     def __str__(self) -> str:

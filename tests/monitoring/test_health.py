@@ -1,5 +1,7 @@
 """Probes: alive, ready, degraded, down; and what counts as which."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
@@ -7,6 +9,8 @@ from django.db.models.functions import Now
 from monitoring import health, heartbeats
 from monitoring.models import Heartbeat
 from payments.models import WebhookEvent
+from reservations import sweeping
+from reservations.models import SweepRun
 from tests.brokers import closed_port
 from tests.purchases import sql
 
@@ -22,6 +26,17 @@ def readiness(client, query: str = "") -> tuple[int, str, set[str]]:
     return answer.status_code, body["status"], {name for name, check in body["checks"].items() if not check["ok"]}
 
 
+def all_is_well() -> None:
+    """As in an office that runs: beat was heard, and a sweep has finished."""
+    heartbeats.beat("beat")
+    sweeping.sweep_expired_holds(by="beat")
+
+
+def sweep_check(client) -> tuple[bool, str]:
+    check = client.get("/readyz/").json()["checks"]["sweep"]
+    return check["ok"], check["detail"]
+
+
 @pytest.mark.row("M10")
 def test_livez_touches_nothing(client, django_assert_num_queries):
     with django_assert_num_queries(0):
@@ -31,7 +46,7 @@ def test_livez_touches_nothing(client, django_assert_num_queries):
 
 @pytest.mark.row("M10")
 def test_ready_when_everything_answers(client):
-    heartbeats.beat("beat")
+    all_is_well()
     assert readiness(client) == (200, "ok", set())
     assert readiness(client, "?strict=1") == (200, "ok", set())
 
@@ -39,6 +54,7 @@ def test_ready_when_everything_answers(client):
 @pytest.mark.row("M10")
 def test_a_silent_beat_degrades_and_is_strict_only_when_asked(client):
     """M10: never seen, and seen more than a minute ago."""
+    sweeping.sweep_expired_holds(by="worker")
     for _ in range(2):
         assert readiness(client) == (200, "degraded", {"beat"})
         assert readiness(client, "?strict=1") == (503, "degraded", {"beat"})
@@ -48,7 +64,7 @@ def test_a_silent_beat_degrades_and_is_strict_only_when_asked(client):
 
 @pytest.mark.row("M10")
 def test_a_dead_broker_degrades(client, dead_broker):
-    heartbeats.beat("beat")
+    all_is_well()
     assert readiness(client) == (200, "degraded", {"broker"})
     assert readiness(client, "?strict=1")[0] == 503
 
@@ -56,7 +72,7 @@ def test_a_dead_broker_degrades(client, dead_broker):
 @pytest.mark.row("M10")
 def test_a_backlog_degrades(client):
     """M10: more than a thousand events due; a thousand are no backlog, nor are those that wait for their time."""
-    heartbeats.beat("beat")
+    all_is_well()
     sql(
         "INSERT INTO payments_webhookevent (stripe_id, type, object_id, api_version, is_livemode, payload, status,"
         " attempts, last_error) SELECT 'evt_' || n, 'x', '', '', false, '{}', 'RECEIVED', 0, ''"
@@ -69,7 +85,7 @@ def test_a_backlog_degrades(client):
 
 @pytest.mark.row("M10")
 def test_a_missing_migration_is_not_ready(client):
-    heartbeats.beat("beat")
+    all_is_well()
     health._applied.clear()  # as in a process that has just started
     sql("DELETE FROM django_migrations WHERE app = 'monitoring'")
     assert readiness(client) == (503, "degraded", {"migrations"})
@@ -89,9 +105,54 @@ def test_without_the_database_the_office_is_not_ready_and_yet_alive(client):
         connection.close()
         connection.settings_dict["PORT"] = port
     assert (code, word) == (503, "degraded")
-    assert failed == {"database", "migrations", "beat", "backlog"}
+    assert failed == {"database", "migrations", "beat", "sweep", "backlog"}
     assert alive == 200
     assert readiness(client)[0] == 200
+
+
+@pytest.mark.row("H8", "M10")
+def test_an_office_that_never_swept_is_degraded_and_says_so(client):
+    heartbeats.beat("beat")
+    assert readiness(client) == (200, "degraded", {"sweep"})
+    assert sweep_check(client) == (False, "no sweep of expired holds yet: schedule or workers are down")
+    sweeping.sweep_expired_holds(by="worker")
+    assert readiness(client) == (200, "ok", set())
+    assert sweep_check(client) == (True, "0 expired holds released by the last")
+
+
+@pytest.mark.row("H8", "HC-A10")
+def test_sweeps_that_stopped_and_sweeps_that_die_are_told_apart(client):
+    """H8: the last one finished four minutes ago; then one begins each minute and is killed each time."""
+    all_is_well()
+    earlier = Now() - timedelta(minutes=4)
+    SweepRun.objects.update(started_at=earlier, finished_at=earlier)
+    is_ok, detail = sweep_check(client)
+    assert (is_ok, detail.partition(" since ")[0]) == (False, "no sweep of expired holds")
+    assert readiness(client) == (200, "degraded", {"sweep"})
+    for minutes in (2, 1, 0):
+        SweepRun.objects.create(name="EXPIRED_HOLDS", by="beat", started_at=Now() - timedelta(minutes=minutes))
+    is_ok, detail = sweep_check(client)
+    assert not is_ok
+    assert detail.endswith("began and did not end")
+
+
+@pytest.mark.row("H8")
+def test_a_long_sweep_and_a_purge_change_nothing_about_a_healthy_office(client):
+    all_is_well()
+    SweepRun.objects.create(name="EXPIRED_HOLDS", by="beat")
+    SweepRun.objects.create(name="PURGE", by="beat", started_at=Now(), finished_at=Now(), error="Broken: ")
+    assert readiness(client) == (200, "ok", set())
+
+
+@pytest.mark.row("H8")
+def test_a_sweep_that_failed_degrades_until_one_succeeds(client):
+    all_is_well()
+    SweepRun.objects.create(name="EXPIRED_HOLDS", by="beat", finished_at=Now(), error="OperationalError: no space")
+    is_ok, detail = sweep_check(client)
+    assert (is_ok, "did not do all of its work" in detail) == (False, True)
+    assert "no space" not in detail, "the page is public"
+    sweeping.sweep_expired_holds(by="command")
+    assert sweep_check(client)[0]
 
 
 @pytest.mark.row("M10")
