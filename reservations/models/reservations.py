@@ -36,7 +36,10 @@ class Reservation(models.Model):
     }
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    event = models.ForeignKey(Event, models.PROTECT, related_name="reservations", verbose_name=_("event"))
+    # Here and below, an index that only the deletion of a catalogue row would ask is left out: each hold pays for each.
+    event = models.ForeignKey(
+        Event, models.PROTECT, related_name="reservations", verbose_name=_("event"), db_index=False
+    )
     status = models.CharField(_("status"), max_length=12, choices=ReservationStatus, default=ReservationStatus.ACTIVE)
     buyer_key = models.CharField(_("buyer"), max_length=43, blank=True, editable=False)  # random, from a cookie
     promo_code = models.ForeignKey(
@@ -90,9 +93,10 @@ class Reservation(models.Model):
 class ReservationLine(models.Model):
     """So many of one product (at one slot), at the price of the moment it was held."""
 
-    reservation = models.ForeignKey(Reservation, models.CASCADE, related_name="lines")
-    product = models.ForeignKey(Product, models.PROTECT, related_name="+")
-    slot = models.ForeignKey(Slot, models.PROTECT, related_name="+", null=True, blank=True)
+    # Found by the unique constraint's index.
+    reservation = models.ForeignKey(Reservation, models.CASCADE, related_name="lines", db_index=False)
+    product = models.ForeignKey(Product, models.PROTECT, related_name="+", db_index=False)
+    slot = models.ForeignKey(Slot, models.PROTECT, related_name="+", null=True, blank=True, db_index=False)
     quantity = models.PositiveSmallIntegerField(_("quantity"))
     unit_price_minor = models.PositiveBigIntegerField(_("unit price in minor units"))
     discount_minor = models.PositiveBigIntegerField(_("discount on the line in minor units"), default=0)
@@ -140,7 +144,7 @@ class Claim(models.Model):
     Release, sale and recount read claims only, never today's mapping of products to quotas.
     """
 
-    line = models.ForeignKey(ReservationLine, models.CASCADE, related_name="claims")
+    line = models.ForeignKey(ReservationLine, models.CASCADE, related_name="claims", db_index=False)  # as above
     quota = models.ForeignKey(Quota, models.PROTECT, related_name="claims")
     quantity = models.PositiveSmallIntegerField(_("quantity"))
 
