@@ -7,6 +7,7 @@ import factory
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
+from reservations.models import PromoCode
 from ticketing.models import Event, Organiser, Product, Quota, Slot, User
 
 
@@ -81,6 +82,9 @@ class ProductFactory(DjangoModelFactory[Product]):
     class Params:
         free = factory.Trait(price_minor=0)
         five_classes = factory.Trait(kind=Product.Kind.PASS, entries=5, valid_days=120)
+        not_yet = factory.Trait(sale_starts_at=factory.LazyFunction(lambda: timezone.now() + timedelta(hours=1)))
+        no_longer = factory.Trait(sale_ends_at=factory.LazyFunction(lambda: timezone.now() - timedelta(hours=1)))
+        stopped = factory.Trait(is_stopped=True)
 
     event = factory.SubFactory(EventFactory)
     name = factory.Sequence(lambda n: f"Product {n}")
@@ -89,3 +93,28 @@ class ProductFactory(DjangoModelFactory[Product]):
     @factory.post_generation
     def quotas(self, create: bool, given: Any, **options: Any) -> None:
         self.quotas.set(given if given is not None else [QuotaFactory(event=self.event, **options)])
+
+
+class PromoCodeFactory(DjangoModelFactory[PromoCode]):
+    """Ten percent off everything, without limits, unless `percent_off`, `products=[…]` or a trait says otherwise."""
+
+    class Meta:
+        model = PromoCode
+        skip_postgeneration_save = True
+
+    class Params:
+        two_euros = factory.Trait(percent_off=None, amount_off_minor=200)
+        last_use = factory.Trait(max_uses=1)
+        once_each = factory.Trait(max_uses_per_buyer=1)
+        stopped = factory.Trait(is_stopped=True)
+        not_yet = factory.Trait(starts_at=factory.LazyFunction(lambda: timezone.now() + timedelta(hours=1)))
+        over = factory.Trait(ends_at=factory.LazyFunction(lambda: timezone.now() - timedelta(hours=1)))
+
+    event = factory.SubFactory(EventFactory)
+    code = factory.Sequence(lambda n: f"CODE{n}")
+    percent_off = 10
+
+    @factory.post_generation
+    def products(self, create: bool, given: Any, **options: Any) -> None:
+        if create:
+            self.products.set(given or [])
