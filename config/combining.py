@@ -71,7 +71,11 @@ class Combiner(Generic[Q, A]):
             else:
                 line.append(entry)
         if not entry.leads:
-            is_awake = entry.wake.acquire(timeout=self._patience)
+            try:
+                is_awake = entry.wake.acquire(timeout=self._patience)
+            except BaseException:  # this thread is being ended: the line must go on
+                self._abandon(lane, entry)
+                raise
             if not is_awake and self._has_given_up(lane, entry):
                 raise Overloaded
         if entry.leads:
@@ -91,7 +95,14 @@ class Combiner(Generic[Q, A]):
                 entry.has_left = True
                 if not entry.is_taken:
                     self._lanes[lane].remove(entry)
-            return not entry.leads and entry.answer is None
+            return entry.has_left and entry.answer is None
+
+    def _abandon(self, lane: Hashable, entry: _Entry[Q, A]) -> None:
+        self._has_given_up(lane, entry)
+        if entry.leads:
+            self._hand_over(lane, [entry])
+        if entry.following is not None:
+            entry.following.wake.release()
 
     def _lead(self, lane: Hashable, own: _Entry[Q, A]) -> None:
         batch = [own]

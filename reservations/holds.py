@@ -171,6 +171,8 @@ def reserve(
 
     Raises RateLimited, SoldOut, NotOnSale, LimitExceeded, KeyReused, InvalidPromoCode, PromoCodeUsedUp, InvalidLines, UnknownEvent.
     """
+    if not lines:
+        raise InvalidLines([])
     request = _Request(_merged(lines), key, buyer_key, promo_code.strip().upper(), attempt)
     answer = _ask(event_slug, request)
     for again in range(1, TRIES):
@@ -178,19 +180,18 @@ def reserve(
             break
         time.sleep(0.002 * again)
         answer = _ask(event_slug, replace(request, attempt=None))
+    answer = answer.get("otherwise", answer)  # still being given back by others: for this buyer it is taken
     if answer["result"] == "granted":
         return answer["hold"], False
     if answer["result"] in {"replayed", "joined"}:
         return answer.get("hold") or _hold(answer["reservation"]), True
-    raise _refusal(answer, request.lines)
+    raise _refusal(answer)
 
 
-def _refusal(answer: dict[str, Any], lines: list[Wanted]) -> Exception:
+def _refusal(answer: dict[str, Any]) -> Exception:
     match answer["result"]:
         case "sold_out":
             return SoldOut(answer["lines"])
-        case "retry":  # still being given back by others: from this buyer's place it is taken
-            return SoldOut([_nothing_left(line) for line in lines])
         case "not_on_sale":
             return NotOnSale(answer["lines"])
         case "limit_exceeded":
@@ -534,10 +535,6 @@ def _request_hash(event_slug: str, request: _Request) -> str:
     if request.promo_code:
         wish.append(request.promo_code)
     return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
-
-
-def _nothing_left(line: Wanted) -> dict[str, Any]:
-    return {"product": line.product_id, "slot": line.slot_id, "requested": line.quantity, "available": 0}
 
 
 def _hold(described: dict[str, Any]) -> Hold:

@@ -216,7 +216,7 @@ def test_an_answer_that_comes_too_late_harms_nobody():
     desk.go("first")
     assert first.told() == "FIRST"
     until(lambda: len(desk.batches) == 2)
-    desk.combiner.over.set()
+    desk.combiner.over.add("b")
     assert isinstance(impatient.told(), Overloaded)
     desk.go("a")
     assert leader.told() == "A"
@@ -226,17 +226,40 @@ def test_an_answer_that_comes_too_late_harms_nobody():
 
 
 class _Timed(Combiner):
-    """Patience ends when the test says so, not by the clock."""
+    """Patience ends when the test says so, not by the clock: for the requests in `over`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.over = threading.Event()
+        self.over: set[Any] = set()
         self._patience = 0.001
 
     def _has_given_up(self, lane: Hashable, entry: Any) -> bool:
-        while not (self.over.is_set() or entry.wake.acquire(timeout=0.001)):
-            pass
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while entry.request not in self.over:
+            if entry.wake.acquire(timeout=0.001):
+                break
+            assert time.monotonic() < deadline, "neither woken nor out of patience"
         return super()._has_given_up(lane, entry)
+
+
+@pytest.mark.row("H1")
+@pytest.mark.parametrize("impatient", ["b", "c", "d", "bc", "cd", "bcd"])
+def test_who_leaves_a_batch_under_way_keeps_nobody_else_from_being_woken(impatient):
+    """The answered wake one another: whoever left is passed over."""
+    desk = Desk(kind=_Timed)
+    first = desk.busy_with("first")
+    askers = desk.in_line(*"abcd")
+    desk.pauses["a"] = threading.Event()
+    desk.go("first")
+    until(lambda: len(desk.batches) == 2)
+    desk.combiner.over.update(impatient)
+    for asker in askers:
+        if asker.request in impatient:
+            assert isinstance(asker.told(), Overloaded)
+    desk.go("a")
+    told = [first.told(), *(asker.told() for asker in askers if asker.request not in impatient)]
+    assert told == ["FIRST", *(request.upper() for request in "abcd" if request not in impatient)]
+    assert desk.is_at_rest()
 
 
 class _AtThatMoment(Combiner):
@@ -402,3 +425,35 @@ def test_hundreds_of_impatient_threads_leave_a_line_that_works():
     assert answered <= set(soak.carried_out)
     assert any(isinstance(result, Overloaded) for _request, result in results)
     assert not soak.combiner._lanes
+
+
+@pytest.mark.row("H1")
+def test_a_follower_that_is_ended_while_it_waits_leaves_the_line():
+    class Ended(BaseException):
+        pass
+
+    def end(*_unused: Any) -> None:
+        raise Ended
+
+    busy, go = threading.Event(), threading.Event()
+
+    def run(_lane: Any, requests: Any) -> Any:
+        if list(requests) == ["first"]:
+            busy.set()
+            go.wait(10)
+        return requests
+
+    combiner: Any = Combiner(run, at_most=4, patience_seconds=10.0)
+    first = threading.Thread(target=combiner.ask, args=("lane", "first"))
+    first.start()
+    busy.wait(10)
+    before = signal.signal(signal.SIGUSR2, end)
+    try:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with pytest.raises(Ended):
+            combiner.ask("lane", "follower")
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    go.set()
+    first.join(10)
+    assert combiner.ask("lane", "next") == "next"

@@ -9,7 +9,7 @@ from django.utils import timezone
 from reservations import availability, holds
 from reservations.models import Claim, Reservation, StatusChange
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory
-from tests.purchases import ask, counters, hold, line, recount, stock_of
+from tests.purchases import ask, counters, end_time, hold, line, recount, stock_of
 from ticketing.models import Product
 
 pytestmark = pytest.mark.django_db
@@ -327,3 +327,31 @@ def test_a_sale_never_outlasts_its_event_or_slot():
         holds.reserve(slot.event.slug, lines=[holds.Wanted(product.pk, slot.pk, 1)])
     [offer] = availability.offers(slot.event)
     assert offer.state == "ended"
+
+
+@pytest.mark.row("H4", "HC-A10")
+def test_hc_a10_a_seat_behind_many_other_ended_holds_is_found():
+    """HC-A10: only what blocks this wish is taken back, however many others have ended before."""
+    event = EventFactory()
+    house, tier = QuotaFactory(event=event, capacity=2_000), QuotaFactory(event=event, capacity=1)
+    other, product = ProductFactory(event=event, quotas=[house]), ProductFactory(event=event, quotas=[tier, house])
+    for _ in range(650):
+        hold(other)
+    Reservation.objects.update(expires_at="2020-01-01T00:00:00Z")
+    end_time(hold(product).id)
+    assert hold(product).is_live
+
+
+@pytest.mark.row("H2")
+@pytest.mark.parametrize("in_company", [True, False])
+def test_a_product_whose_only_quota_is_another_events_is_not_on_sale(in_company):
+    event = EventFactory()
+    good, odd = ProductFactory(event=event), ProductFactory(event=event, quotas=[QuotaFactory(capacity=1)])
+    lines = [holds.Wanted(odd.pk, None, 5)] + [holds.Wanted(good.pk, None, 1)] * in_company
+    with pytest.raises(holds.NotOnSale):
+        holds.reserve(event.slug, lines=lines)
+
+
+def test_no_lines_are_no_request():
+    with pytest.raises(holds.InvalidLines):
+        holds.reserve(EventFactory().slug, lines=[])

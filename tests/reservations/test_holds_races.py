@@ -744,6 +744,7 @@ def test_hc_k1_capacity_is_lowered_under_load_and_never_below_what_is_taken(toge
     """HC-K1: staff lower it again and again while buyers take: each refusal names the constraint; nothing is oversold."""
     product = ProductFactory(quotas__capacity=200)
     quota = product.quotas.get()
+    hold(product, 5)  # so that the last of them must be refused, whoever is quicker
 
     def staff() -> list[Any]:
         return [_result(partial(_lower_to, quota, capacity)) for capacity in range(195, -1, -5)]

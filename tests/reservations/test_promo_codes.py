@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from config.money import Money
 from reservations import holds, orders, placement, pricing, purge
 from reservations.models import Order, PromoCode, Reservation
 from tests.factories import EventFactory, ProductFactory, PromoCodeFactory
-from tests.purchases import BUYER, end_time, stock_of
+from tests.purchases import BUYER, end_time, hold, stock_of
 from ticketing.models import Product
 
 pytestmark = pytest.mark.django_db
@@ -420,3 +421,21 @@ def test_staff_give_either_a_percentage_or_an_amount(discount):
     with pytest.raises(ValidationError, match="either a percentage or an amount"):
         code.clean()
     assert code.code == "SPRING"
+
+
+@pytest.mark.row("T15")
+@pytest.mark.django_db(transaction=True)
+def test_a_used_up_code_is_not_told_as_sold_out():
+    """T15: also while somebody else is busy with an ended hold of the same quota."""
+    event = EventFactory()
+    product = ProductFactory(event=event)
+    code = PromoCodeFactory(event=event, last_use=True)
+    wanted = {"lines": [holds.Wanted(product.pk, None, 1)], "promo_code": code.code}
+    holds.reserve(event.slug, **wanted)
+    ended = hold(product)
+    end_time(ended.id)
+    parameters = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    with psycopg.connect(**parameters) as other:
+        other.execute("SELECT FROM reservations_reservation WHERE id = %s FOR NO KEY UPDATE", [ended.id])
+        with pytest.raises(holds.PromoCodeUsedUp):
+            holds.reserve(event.slug, **wanted)

@@ -28,15 +28,15 @@ CREATE FUNCTION reservations_reserve(
 --
 -- Answers {"answers": [...], "currency", "extension_minutes", "now", "until", "prices": [per place]}. An answer is
 -- {"result": granted | replayed | joined | key_reused | unknown_event | invalid | not_on_sale | limit_exceeded |
--- code_invalid | code_used_up | sold_out | retry, ...}.
+-- code_invalid | code_used_up | sold_out | retry, ...}; "retry" carries what it is "otherwise".
 --
 -- 1 Idempotency keys and buyers first: a second request of the same key or buyer waits here, then finds the first one's
 --   reservation. One buyer (browser) holds one event once.
 -- 2 Facts that need no lock: the event, the places, the sale, the limits, the promo codes.
--- 3 Look at the quotas without a lock. Where something seems full, take hold of ACTIVE reservations there that are past
---   their time, skipping those that somebody else is working on.
+-- 3 Look at the quotas without a lock. On those (and on promo codes) that somebody would be refused for, take hold of
+--   ACTIVE reservations past their time, skipping those that somebody else is working on.
 -- 4 Lock the promo codes, then the quotas: those asked for and those of the reservations taken hold of, in id order.
--- 5 Give back; decide. Still short: "retry" if somebody else is giving back at this moment, else "sold_out".
+-- 5 Give back; decide. Still short: "retry" if somebody else is giving back there at this moment.
 -- 6 Count up, write reservations, lines, claims and keys. The database's clock says until when.
 --
 -- Locks are taken in one order everywhere: keys, reservations, promo codes, quotas by id. A refusal keeps nothing but
@@ -44,6 +44,7 @@ CREATE FUNCTION reservations_reserve(
 DECLARE
     c_take_back CONSTANT int := 200;  -- at most so many in one call: bounded time under the quota lock
     c_no_limit CONSTANT int := 2147483647;
+    c_granted CONSTANT jsonb := '{"result": "granted"}';
     n int := cardinality(p_ids);
     v_now timestamptz;
     v_until timestamptz;
@@ -65,6 +66,7 @@ DECLARE
     v_draw_at int[];  -- where in v_quotas
     -- per quota
     v_quotas bigint[];
+    v_wanted int[];  -- by all that are pending
     v_before int[];
     v_free int[];
     -- per promo code
@@ -80,11 +82,17 @@ DECLARE
     v_to int[] := array_fill(0, ARRAY[n]);    -- ... to
     v_code_of int[] := array_fill(0, ARRAY[n]);  -- where in v_codes
     v_is_granted boolean[] := array_fill(false, ARRAY[n]);
-    v_is_pending boolean[];  -- only the stock is left to ask
+    v_is_pending boolean[] := array_fill(false, ARRAY[n]);  -- only the stock is left to ask
+    v_has_codes boolean := p_codes <> array_fill(''::text, ARRAY[n]);
+    v_all_fit boolean;
     v_granted int;
     v_refused int;
     v_is_short boolean;
     v_short_lines int[];
+    v_short_quotas bigint[] := '{}';  -- on which somebody is refused
+    v_short_codes bigint[] := '{}';
+    v_are_quotas_returning boolean;
+    v_are_codes_returning boolean;
     v_available int;
     v_over uuid[];
     v_lock bigint[];
@@ -153,7 +161,8 @@ BEGIN
         LEFT JOIN LATERAL (  -- a product is sold by slot where one of its quotas belongs to a slot
             SELECT count(*) AS quotas, bool_or(q.slot_id IS NOT NULL) AS has_slots,
                    COALESCE(bool_or(q.slot_id = place.slot), false) AS has_this_slot
-            FROM ticketing_product_quotas pq JOIN ticketing_quota q ON q.id = pq.quota_id WHERE pq.product_id = p.id
+            FROM ticketing_product_quotas pq JOIN ticketing_quota q ON q.id = pq.quota_id
+            WHERE pq.product_id = p.id AND q.event_id = v_event.id
         ) AS drawn ON true
     ) AS facts;
     FOR l IN 1..cardinality(p_owners) LOOP
@@ -164,7 +173,7 @@ BEGIN
         v_to[i] := l;
     END LOOP;
 
-    IF p_codes <> array_fill(''::text, ARRAY[n]) THEN
+    IF v_has_codes THEN
         SELECT COALESCE(array_agg(id ORDER BY id), '{}'), COALESCE(array_agg(code ORDER BY id), '{}'),
                array_agg(CASE WHEN is_stopped OR v_now < starts_at OR v_now >= ends_at THEN 'not_valid_now' END
                          ORDER BY id),
@@ -186,6 +195,12 @@ BEGIN
 
     FOR i IN 1..n LOOP
         CONTINUE WHEN v_answers[i] IS NOT NULL;
+        l := v_to[i];
+        IF l = v_from[i] AND NOT v_has_codes AND v_mistakes[p_places[l]] IS NULL AND NOT v_closed[p_places[l]]
+           AND p_quantities[l] <= v_most[p_places[l]] THEN
+            v_is_pending[i] := true;  -- what a rush consists of: the next paragraphs have nothing to say
+            CONTINUE;
+        END IF;
         IF v_event.id IS NULL THEN
             v_answers[i] := '{"result": "unknown_event"}';
             CONTINUE;
@@ -253,11 +268,12 @@ BEGIN
                 v_answers[i] := '{"result": "code_used_up"}';
             END IF;
         END IF;
+        v_is_pending[i] := v_answers[i] IS NULL;
     END LOOP;
 
     v_event_facts := jsonb_build_object(
         'currency', v_event.currency, 'extension_minutes', v_event.extension_minutes, 'prices', to_jsonb(v_prices));
-    IF array_position(v_answers, NULL) IS NULL THEN
+    IF array_position(v_is_pending, true) IS NULL THEN
         RETURN v_event_facts || jsonb_build_object('answers', to_jsonb(v_answers));
     END IF;
 
@@ -270,7 +286,7 @@ BEGIN
         JOIN ticketing_quota q ON q.id = pq.quota_id AND (q.slot_id IS NULL OR q.slot_id = place.slot)
         WHERE q.event_id = v_event.id
     ) AS draws;
-    FOR d IN 1..cardinality(v_draw_places) LOOP
+    FOR d IN 1..COALESCE(cardinality(v_draw_places), 0) LOOP
         v_place := v_draw_places[d];
         IF v_last[v_place] = 0 THEN
             v_first[v_place] := d;
@@ -281,14 +297,19 @@ BEGIN
     -- 3
     SELECT array_agg(id ORDER BY id), array_agg(capacity - held - sold ORDER BY id) INTO v_quotas, v_before
     FROM ticketing_quota WHERE id = ANY (v_draw_quotas);
-    FOR d IN 1..cardinality(v_draw_quotas) LOOP
+    FOR d IN 1..COALESCE(cardinality(v_draw_quotas), 0) LOOP
         v_draw_at[d] := array_position(v_quotas, v_draw_quotas[d]);
     END LOOP;
+    SELECT array_agg(COALESCE(wanted, 0) ORDER BY at) INTO v_wanted FROM generate_series(1, cardinality(v_quotas)) AS at
+    LEFT JOIN (
+        SELECT draw.at, sum(asked.quantity)::int AS wanted
+        FROM unnest(p_owners, p_places, p_quantities) AS asked (owner, place, quantity)
+        JOIN unnest(v_draw_places, v_draw_at) AS draw (place, at) ON draw.place = asked.place
+        WHERE v_is_pending[asked.owner] GROUP BY draw.at
+    ) AS total USING (at);
     v_lock := v_quotas;
+    v_lock_codes := v_codes;
 
-    FOR i IN 1..n LOOP
-        v_is_pending[i] := v_answers[i] IS NULL;
-    END LOOP;
     <<looks>>
     FOR v_look IN 1..2 LOOP
         IF v_look = 2 THEN
@@ -308,10 +329,22 @@ BEGIN
                 FROM reservations_promocode WHERE id = ANY (v_codes);
             END IF;
         END IF;
+        v_all_fit := NOT v_has_codes AND NOT EXISTS (
+            SELECT FROM unnest(v_wanted, v_before) AS total (wanted, free) WHERE wanted > free);
+        IF v_all_fit THEN  -- one by one would give the same
+            v_is_granted := v_is_pending;
+            v_granted := cardinality(array_positions(v_is_pending, true));
+            v_refused := 0;
+            SELECT array_agg(free - wanted ORDER BY at) INTO v_free
+            FROM unnest(v_wanted, v_before) WITH ORDINALITY AS total (wanted, free, at);
+            CONTINUE;
+        END IF;
         v_free := v_before;
         v_code_left := v_code_before;
         v_granted := 0;
         v_refused := 0;
+        v_short_quotas := '{}';
+        v_short_codes := '{}';
         FOR i IN 1..n LOOP
             CONTINUE WHEN NOT v_is_pending[i];
             v_is_short := false;
@@ -324,7 +357,7 @@ BEGIN
             v_is_granted[i] := NOT v_is_short AND (v_code_of[i] = 0 OR v_code_left[v_code_of[i]] > 0);
             IF v_is_granted[i] THEN
                 v_granted := v_granted + 1;
-                v_answers[i] := '{"result": "granted"}';
+                v_answers[i] := NULL;
                 IF v_code_of[i] > 0 THEN
                     v_code_left[v_code_of[i]] := v_code_left[v_code_of[i]] - 1;
                 END IF;
@@ -336,7 +369,7 @@ BEGIN
                 FOR d IN v_first[p_places[l]]..v_last[p_places[l]] LOOP
                     IF v_free[v_draw_at[d]] < 0 THEN
                         v_short_lines := v_short_lines || l;
-                        EXIT;
+                        v_short_quotas := v_short_quotas || v_quotas[v_draw_at[d]];
                     END IF;
                 END LOOP;
             END LOOP;
@@ -347,10 +380,11 @@ BEGIN
             END LOOP;
             IF NOT v_is_short THEN
                 v_answers[i] := '{"result": "code_used_up"}';
+                v_short_codes := v_short_codes || v_codes[v_code_of[i]];
                 CONTINUE;
             END IF;
             v_lines := '[]';
-            FOREACH l IN ARRAY v_short_lines LOOP
+            FOR l IN SELECT DISTINCT at FROM unnest(v_short_lines) AS at ORDER BY at LOOP
                 v_available := c_no_limit;
                 FOR d IN v_first[p_places[l]]..v_last[p_places[l]] LOOP
                     v_available := LEAST(v_available, v_free[v_draw_at[d]]);
@@ -363,14 +397,13 @@ BEGIN
         END LOOP;
 
         IF v_look = 1 THEN
-            v_lock_codes := v_codes;
             IF v_refused > 0 THEN
                 SELECT array_agg(id) INTO v_over FROM (
                     SELECT r.id FROM reservations_reservation r
                     WHERE r.event_id = v_event.id AND r.status = 'ACTIVE' AND r.expires_at <= v_now
-                      AND (r.promo_code_id = ANY (v_codes) OR EXISTS (
+                      AND (r.promo_code_id = ANY (v_short_codes) OR EXISTS (
                           SELECT FROM reservations_reservationline rl JOIN reservations_claim c ON c.line_id = rl.id
-                          WHERE rl.reservation_id = r.id AND c.quota_id = ANY (v_quotas)))
+                          WHERE rl.reservation_id = r.id AND c.quota_id = ANY (v_short_quotas)))
                     ORDER BY r.expires_at LIMIT c_take_back FOR NO KEY UPDATE OF r SKIP LOCKED
                 ) AS due;
                 EXIT looks WHEN v_over IS NULL AND v_granted = 0;  -- nothing to give, nothing to give back
@@ -391,10 +424,14 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
-    IF v_refused > 0 AND reservations_is_returning(v_event.id, v_quotas, v_codes) THEN
+    IF v_refused > 0 THEN
+        v_are_quotas_returning := reservations_is_returning(v_event.id, v_short_quotas, '{}');
+        v_are_codes_returning := v_short_codes <> '{}' AND reservations_is_returning(v_event.id, '{}', v_short_codes);
         FOR i IN 1..n LOOP
-            IF v_is_pending[i] AND NOT v_is_granted[i] THEN
-                v_answers[i] := '{"result": "retry"}';
+            IF v_is_pending[i] AND NOT v_is_granted[i] AND (
+                   (v_are_quotas_returning AND v_answers[i] ->> 'result' = 'sold_out')
+                   OR (v_are_codes_returning AND v_answers[i] ->> 'result' = 'code_used_up')) THEN
+                v_answers[i] := jsonb_build_object('result', 'retry', 'otherwise', v_answers[i]);
             END IF;
         END LOOP;
     END IF;
@@ -442,8 +479,12 @@ BEGIN
         WHERE is_granted AND key IS NOT NULL
         ON CONFLICT (key) DO UPDATE SET reservation_id = EXCLUDED.reservation_id, created_at = EXCLUDED.created_at;
         FOR i IN 1..n LOOP
-            IF v_is_granted[i] AND v_code_of[i] > 0 THEN
-                v_answers[i] := jsonb_build_object('result', 'granted', 'discounts', (
+            IF NOT v_is_granted[i] THEN
+                CONTINUE;
+            ELSIF v_code_of[i] = 0 THEN
+                v_answers[i] := c_granted;
+            ELSE
+                v_answers[i] := c_granted || jsonb_build_object('discounts', (
                     SELECT jsonb_agg(COALESCE(
                         v_discounts[(v_code_of[i] - 1) * cardinality(p_products) + p_places[at]], 0) ORDER BY at)
                     FROM generate_series(v_from[i], v_to[i]) AS at));
