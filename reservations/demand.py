@@ -146,6 +146,8 @@ def _write_now() -> None:
 
 
 def _write_at_exit() -> None:
+    if not settings.DEMAND_FLUSH_SECONDS:
+        return
     try:
         flush()
     except Exception as error:  # the process is ending

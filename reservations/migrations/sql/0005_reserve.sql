@@ -83,6 +83,8 @@ DECLARE
     v_code_of int[] := array_fill(0, ARRAY[n]);  -- where in v_codes
     v_is_granted boolean[] := array_fill(false, ARRAY[n]);
     v_is_pending boolean[] := array_fill(false, ARRAY[n]);  -- only the stock is left to ask
+    v_has_keys boolean := array_remove(p_keys, NULL) <> '{}';
+    v_has_buyers boolean := p_buyers <> array_fill(''::text, ARRAY[n]);
     v_has_codes boolean := p_codes <> array_fill(''::text, ARRAY[n]);
     v_all_fit boolean;
     v_granted int;
@@ -106,39 +108,45 @@ DECLARE
 BEGIN
     -- 1
     SELECT * INTO v_event FROM ticketing_event WHERE slug = p_event AND status <> 'DRAFT';
-    PERFORM pg_advisory_xact_lock(turn) FROM (
-        SELECT DISTINCT hashtextextended(name, 0) AS turn FROM (
-            SELECT 'reservation-key:' || key FROM unnest(p_keys) AS key WHERE key IS NOT NULL
-            UNION ALL
-            SELECT 'reservation-buyer:' || p_event || ':' || buyer FROM unnest(p_buyers) AS buyer WHERE buyer <> ''
-        ) AS names (name) ORDER BY turn
-    ) AS turns;
+    IF v_has_keys OR v_has_buyers THEN
+        PERFORM pg_advisory_xact_lock(turn) FROM (
+            SELECT DISTINCT hashtextextended(name, 0) AS turn FROM (
+                SELECT 'reservation-key:' || key FROM unnest(p_keys) AS key WHERE key IS NOT NULL
+                UNION ALL
+                SELECT 'reservation-buyer:' || p_event || ':' || buyer FROM unnest(p_buyers) AS buyer WHERE buyer <> ''
+            ) AS names (name) ORDER BY turn
+        ) AS turns;
+    END IF;
     v_now := clock_timestamp();
-    FOR v_row IN
-        SELECT asked.ord, k.request_hash, r.id, r.status, r.expires_at > v_now AS is_in_time
-        FROM unnest(p_keys) WITH ORDINALITY AS asked (key, ord)
-        JOIN reservations_reservationkey k ON k.key = asked.key
-        JOIN reservations_reservation r ON r.id = k.reservation_id
-    LOOP
-        IF v_row.request_hash <> p_hashes[v_row.ord] THEN
-            v_answers[v_row.ord] := '{"result": "key_reused"}';
-        ELSIF v_row.status IN ('ORDERED', 'CONFIRMED') OR (v_row.status = 'ACTIVE' AND v_row.is_in_time) THEN
-            v_answers[v_row.ord] :=
-                jsonb_build_object('result', 'replayed', 'reservation', reservations_describe(v_row.id));
-        END IF;
-    END LOOP;
-    FOR v_row IN
-        SELECT asked.ord, held.id FROM unnest(p_buyers) WITH ORDINALITY AS asked (buyer, ord)
-        CROSS JOIN LATERAL (
-            SELECT r.id FROM reservations_reservation r
-            WHERE r.event_id = v_event.id AND r.status = 'ACTIVE' AND r.buyer_key = asked.buyer AND r.buyer_key <> ''
-              AND r.expires_at > v_now
-            ORDER BY r.expires_at DESC LIMIT 1
-        ) AS held WHERE asked.buyer <> ''
-    LOOP
-        v_answers[v_row.ord] := COALESCE(v_answers[v_row.ord],
-            jsonb_build_object('result', 'joined', 'reservation', reservations_describe(v_row.id)));
-    END LOOP;
+    IF v_has_keys THEN
+        FOR v_row IN
+            SELECT asked.ord, k.request_hash, r.id, r.status, r.expires_at > v_now AS is_in_time
+            FROM unnest(p_keys) WITH ORDINALITY AS asked (key, ord)
+            JOIN reservations_reservationkey k ON k.key = asked.key
+            JOIN reservations_reservation r ON r.id = k.reservation_id
+        LOOP
+            IF v_row.request_hash <> p_hashes[v_row.ord] THEN
+                v_answers[v_row.ord] := '{"result": "key_reused"}';
+            ELSIF v_row.status IN ('ORDERED', 'CONFIRMED') OR (v_row.status = 'ACTIVE' AND v_row.is_in_time) THEN
+                v_answers[v_row.ord] :=
+                    jsonb_build_object('result', 'replayed', 'reservation', reservations_describe(v_row.id));
+            END IF;
+        END LOOP;
+    END IF;
+    IF v_has_buyers THEN
+        FOR v_row IN
+            SELECT asked.ord, held.id FROM unnest(p_buyers) WITH ORDINALITY AS asked (buyer, ord)
+            CROSS JOIN LATERAL (
+                SELECT r.id FROM reservations_reservation r
+                WHERE r.event_id = v_event.id AND r.status = 'ACTIVE' AND r.buyer_key = asked.buyer AND r.buyer_key <> ''
+                  AND r.expires_at > v_now
+                ORDER BY r.expires_at DESC LIMIT 1
+            ) AS held WHERE asked.buyer <> ''
+        LOOP
+            v_answers[v_row.ord] := COALESCE(v_answers[v_row.ord],
+                jsonb_build_object('result', 'joined', 'reservation', reservations_describe(v_row.id)));
+        END LOOP;
+    END IF;
 
     -- 2
     SELECT array_agg(mistake ORDER BY ord), array_agg(is_closed ORDER BY ord), array_agg(max_per_order ORDER BY ord),
@@ -473,11 +481,13 @@ BEGIN
         JOIN unnest(p_products, p_slots) WITH ORDINALITY AS place (product, slot, at)
             ON place.product = line.product_id AND place.slot = COALESCE(line.slot_id, 0)
         JOIN unnest(v_draw_places, v_draw_quotas) AS draw (place, quota_id) ON draw.place = place.at;
-        INSERT INTO reservations_reservationkey (key, request_hash, reservation_id, created_at)
-        SELECT asked.key, asked.hash, asked.id, v_now
-        FROM unnest(p_keys, p_hashes, p_ids, v_is_granted) AS asked (key, hash, id, is_granted)
-        WHERE is_granted AND key IS NOT NULL
-        ON CONFLICT (key) DO UPDATE SET reservation_id = EXCLUDED.reservation_id, created_at = EXCLUDED.created_at;
+        IF v_has_keys THEN
+            INSERT INTO reservations_reservationkey (key, request_hash, reservation_id, created_at)
+            SELECT asked.key, asked.hash, asked.id, v_now
+            FROM unnest(p_keys, p_hashes, p_ids, v_is_granted) AS asked (key, hash, id, is_granted)
+            WHERE is_granted AND key IS NOT NULL
+            ON CONFLICT (key) DO UPDATE SET reservation_id = EXCLUDED.reservation_id, created_at = EXCLUDED.created_at;
+        END IF;
         FOR i IN 1..n LOOP
             IF NOT v_is_granted[i] THEN
                 CONTINUE;
