@@ -10,10 +10,12 @@ class ConfigConfig(AppConfig):
     verbose_name = "Settings and mechanisms"
 
     def ready(self) -> None:
-        from config import checks, sentry  # inline: both need loaded settings
+        from config import checks  # inline: needs loaded settings
 
         checks.register_all()
         if settings.PROCESS not in {"worker", "beat"}:  # they answer no pages: a fifth of their memory
             admin.autodiscover()
         if settings.SENTRY_DSN:
+            from config import sentry  # inline: who does not use it need not load it
+
             sentry.start()

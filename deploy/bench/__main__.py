@@ -24,7 +24,7 @@ from deploy.bench import report, surroundings
 from deploy.bench.report import ExitCode, Row
 from deploy.bench.sizes import FULL, SHORT, TINY
 from deploy.bench.stack import Stack
-from deploy.local.plan import ROOT, PlanError
+from deploy.local.plan import ROOT, WEB_THREADS, PlanError
 from deploy.local.screen import Screen
 from deploy.local.services import ServiceError
 
@@ -42,7 +42,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=_ids, metavar="IDS", help=f"some of {','.join(IDS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument("--workers", type=_count, default=2, help="web processes (2)")
-    parser.add_argument("--threads", type=_count, default=64, help="blocking threads of each (64)")
+    parser.add_argument("--threads", type=_count, default=WEB_THREADS, help=f"blocking threads of each ({WEB_THREADS})")
     parser.add_argument("--clients", type=_count, default=2, help="processes that make the load (2)")
     parser.add_argument("--keep", action="store_true", help="leave the folder with data and logs")
     parser.add_argument(
