@@ -123,7 +123,7 @@ class Office:
 
 def _commands(port: int) -> dict[str, list[str]]:
     web = ["granian", "--interface", "wsgi", "config.wsgi:application", "--host", "127.0.0.1", "--port", str(port)]
-    web += ["--workers", "1", "--blocking-threads", "32", "--no-ws", "--backlog", "2048", "--backpressure", "2048"]
+    web += ["--workers", "1", "--blocking-threads", "64", "--no-ws", "--backlog", "2048", "--backpressure", "2048"]
     worker = ["celery", "-A", "config", "worker", "--queues", "checkout,email,background", "--concurrency", "2"]
     worker += ["--without-mingle", "--without-gossip", "--loglevel", "INFO"]
     beat = ["celery", "-A", "config", "beat", "--loglevel", "INFO"]

@@ -16,7 +16,7 @@ STRIPE_NEEDS = ("STRIPE_SECRET_KEY", "STRIPE_PUBLISHABLE_KEY", "STRIPE_WEBHOOK_S
 WEB_PROCESSES = 2
 # Threads that wait for the same event's quota share one call and one connection (docs/decisions/0007); the pool's limit
 # keeps all of them far below PostgreSQL's 100 connections.
-WEB_THREADS = 32
+WEB_THREADS = 64
 # Connections that one process takes on. Granian's default, half the backlog, leaves the others waiting for 30 seconds.
 WEB_CONNECTIONS = 2_048
 
