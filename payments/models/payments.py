@@ -1,5 +1,5 @@
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +15,7 @@ class PaymentStatus(models.TextChoices):
     SUCCEEDED = "SUCCEEDED", _("succeeded")
     CANCELLED = "CANCELLED", _("cancelled")
     FAILED = "FAILED", _("failed")
-    ORPHANED = "ORPHANED", _("orphaned")
+    ORPHANED = "ORPHANED", _("orphaned")  # Stripe has, or may have, something that nobody can pay any more
 
 
 class Payment(models.Model):
@@ -33,7 +33,16 @@ class Payment(models.Model):
     TRANSITIONS: Transitions = {
         PaymentStatus.OPEN: frozenset({PaymentStatus.NEW, PaymentStatus.PROCESSING}),
         PaymentStatus.PROCESSING: frozenset({PaymentStatus.OPEN}),
-        PaymentStatus.SUCCEEDED: frozenset({PaymentStatus.OPEN, PaymentStatus.PROCESSING}),
+        # Whatever we believed, money that Stripe has taken is never denied.
+        PaymentStatus.SUCCEEDED: frozenset(
+            {
+                PaymentStatus.OPEN,
+                PaymentStatus.PROCESSING,
+                PaymentStatus.CANCELLED,
+                PaymentStatus.FAILED,
+                PaymentStatus.ORPHANED,
+            }
+        ),
         PaymentStatus.CANCELLED: frozenset({PaymentStatus.NEW, PaymentStatus.OPEN, PaymentStatus.PROCESSING}),
         PaymentStatus.FAILED: frozenset({PaymentStatus.OPEN, PaymentStatus.PROCESSING}),
         PaymentStatus.ORPHANED: frozenset({PaymentStatus.NEW}),
@@ -54,10 +63,16 @@ class Payment(models.Model):
     )
     amount_minor = models.PositiveBigIntegerField(_("amount in minor units"))
     amount_received_minor = models.PositiveBigIntegerField(_("received in minor units"), default=0)
+    refunded_minor = models.PositiveBigIntegerField(
+        _("refunded in minor units"),
+        default=0,
+        help_text=_("The sum of its refunds, asked for or done, that have not failed."),
+    )
     currency = models.CharField(_("currency"), max_length=3)
     is_livemode = models.BooleanField(_("live mode"), default=False)
     last_error = models.CharField(_("last error"), max_length=250, blank=True)
-    settled_by = models.CharField(_("settled by"), max_length=20, blank=True)  # webhook, poll, sync, expiry
+    settled_by = models.CharField(_("settled by"), max_length=20, blank=True)  # webhook, poll, sync, expiry, sweep
+    replays = models.PositiveIntegerField(_("times the checkout was repeated"), default=0)
     asked_at = models.DateTimeField(_("Stripe last asked at"), null=True, blank=True)
     sent_at = models.DateTimeField(_("first sent to Stripe at"), null=True, blank=True)
     close_attempts = models.PositiveIntegerField(_("attempts to close"), default=0)
@@ -83,10 +98,25 @@ class Payment(models.Model):
                 | Q(stripe_session_id__isnull=False),
                 name="payment_open_is_known_to_stripe",
             ),
+            models.CheckConstraint(
+                condition=Q(refunded_minor__lte=F("amount_received_minor")),
+                name="payment_refunds_are_at_most_what_was_received",
+            ),
+        ]
+        indexes = [
+            # The sweeps' question: which payments may Stripe have decided without our noticing?
+            models.Index(
+                fields=["created_at"], condition=Q(status__in=["NEW", "OPEN", "PROCESSING"]), name="payment_undecided"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.order.code}/{self.attempt}"
+
+    @property
+    def stripe_id(self) -> str:
+        """What Stripe calls it: the Checkout Session, or the PaymentIntent; empty while it is not known."""
+        return self.stripe_session_id or self.stripe_payment_intent_id or ""
 
     @property
     def amount(self) -> Money:

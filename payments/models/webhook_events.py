@@ -21,6 +21,10 @@ class WebhookEvent(models.Model):
     The payload is for people to read, and empty once it is old (`payments.purge`).
     """
 
+    class Source(models.TextChoices):
+        WEBHOOK = "WEBHOOK", _("webhook")
+        BACKFILL = "BACKFILL", _("fetched from Stripe's list")
+
     Status = WebhookEventStatus
     TRANSITIONS: Transitions = {
         WebhookEventStatus.RECEIVED: frozenset({WebhookEventStatus.PARKED, WebhookEventStatus.DEAD}),  # by staff
@@ -39,11 +43,14 @@ class WebhookEvent(models.Model):
     status = models.CharField(
         _("status"), max_length=10, choices=WebhookEventStatus, default=WebhookEventStatus.RECEIVED
     )
+    source = models.CharField(_("came by"), max_length=10, choices=Source, default=Source.WEBHOOK)
+    duplicates = models.PositiveIntegerField(_("came again"), default=0)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(_("next attempt at"), db_default=Now())
     last_error = models.TextField(_("last error"), blank=True)
     received_at = models.DateTimeField(_("received at"), db_default=Now(), editable=False)
     processed_at = models.DateTimeField(_("processed at"), null=True, blank=True)
+    processing_ms = models.PositiveIntegerField(_("processing time (ms)"), null=True, blank=True)  # of the last attempt
 
     class Meta:
         verbose_name = _("webhook event")
@@ -55,6 +62,8 @@ class WebhookEvent(models.Model):
             models.Index(fields=["next_attempt_at"], condition=Q(status="RECEIVED"), name="webhook_event_due"),
             # The dashboard's question: what was given up?
             models.Index(fields=["id"], condition=Q(status__in=["PARKED", "DEAD"]), name="webhook_event_given_up"),
+            # Is Stripe still talking to us?
+            models.Index(fields=["-received_at"], name="webhook_event_by_time"),
             # The purge's question: whose payload is still kept?
             models.Index(
                 fields=["processed_at"],

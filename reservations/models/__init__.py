@@ -1,6 +1,6 @@
 """Who has claimed what, for how much, until when."""
 
-from reservations.models.demand import Conflict, LimitHit
+from reservations.models.demand import Conflict, LimitHit, Tally
 from reservations.models.history import StatusChange
 from reservations.models.orders import Order, OrderLine
 from reservations.models.promo_codes import PromoCode
@@ -19,5 +19,6 @@ __all__ = [
     "ReservationLine",
     "StatusChange",
     "SweepRun",
+    "Tally",
     "UsedSignature",
 ]

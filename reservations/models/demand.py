@@ -33,6 +33,27 @@ class Conflict(models.Model):
         return f"{self.product_id}/{self.slot_id or '-'} {self.minute:%H:%M}: {self.requests}"
 
 
+class Tally(models.Model):
+    """How often in one minute something happened that needs no row of its own: repeated calls, refused webhooks."""
+
+    name = models.CharField(_("what"), max_length=40)
+    minute = models.DateTimeField(_("minute"))
+    count = models.PositiveIntegerField(_("count"))
+
+    class Meta:
+        verbose_name = _("tally")
+        verbose_name_plural = _("tallies")
+        ordering = ["-minute", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["name", "minute"], name="tally_counts_a_minute_once"),
+            models.CheckConstraint(condition=Q(count__gt=0), name="tally_counts_something"),
+        ]
+        indexes = [models.Index(fields=["-minute"], name="tally_by_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.minute:%H:%M}: {self.count}"
+
+
 class LimitHit(models.Model):
     """Somebody who ran into a rate limit: which limit, who (a digest, or an address), how often in one minute."""
 

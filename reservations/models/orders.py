@@ -35,7 +35,7 @@ class Order(models.Model):
 
     Status = OrderStatus
     TRANSITIONS: Transitions = {
-        OrderStatus.PAID: frozenset({OrderStatus.AWAITING_PAYMENT}),
+        OrderStatus.PAID: frozenset({OrderStatus.AWAITING_PAYMENT, OrderStatus.CANCELLED}),  # late: orders.revive
         OrderStatus.CANCELLED: frozenset({OrderStatus.AWAITING_PAYMENT}),
     }
 

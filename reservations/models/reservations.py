@@ -30,7 +30,10 @@ class Reservation(models.Model):
     Status = ReservationStatus
     TRANSITIONS: Transitions = {
         ReservationStatus.ORDERED: frozenset({ReservationStatus.ACTIVE}),
-        ReservationStatus.CONFIRMED: frozenset({ReservationStatus.ORDERED}),
+        # A payment may succeed after its hold ended; if there is still room, it gets it back (orders.revive, nobody else).
+        ReservationStatus.CONFIRMED: frozenset(
+            {ReservationStatus.ORDERED, ReservationStatus.EXPIRED, ReservationStatus.RELEASED}
+        ),
         ReservationStatus.RELEASED: frozenset({ReservationStatus.ACTIVE, ReservationStatus.ORDERED}),
         ReservationStatus.EXPIRED: frozenset({ReservationStatus.ACTIVE, ReservationStatus.ORDERED}),
     }
@@ -49,6 +52,7 @@ class Reservation(models.Model):
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     expires_at = models.DateTimeField(_("expires at"))
     extended_at = models.DateTimeField(_("extended at"), null=True, blank=True)
+    kept_at = models.DateTimeField(_("kept while payment was paused"), null=True, blank=True)  # by the system, once
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)  # released or expired
 
     class Meta:

@@ -43,10 +43,18 @@ class EventStatus(models.TextChoices):
     CANCELLED = "CANCELLED", _("cancelled")
 
 
+class PaymentMode(models.TextChoices):
+    """Where buyers of an event pay, unless an API client asks for the other."""
+
+    ELEMENTS = "ELEMENTS", _("on our page")
+    HOSTED = "HOSTED", _("on Stripe's page")
+
+
 class Event(models.Model):
     """Something people buy tickets for."""
 
     Status = EventStatus
+    PaymentMode = PaymentMode
 
     organiser = models.ForeignKey(Organiser, models.PROTECT, related_name="events", verbose_name=_("organiser"))
     name = models.CharField(_("name"), max_length=160)
@@ -79,6 +87,13 @@ class Event(models.Model):
         validators=[MaxValueValidator(60)],
         help_text=_("Added once on request; 0 switches extensions off."),
     )
+    payment_mode = models.CharField(
+        _("buyers pay"),
+        max_length=10,
+        choices=PaymentMode,
+        default=PaymentMode.ELEMENTS,
+        help_text=_("Stripe's page also asks for the billing address. The hold's time is the same in both."),
+    )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
     class Meta:
@@ -90,6 +105,9 @@ class Event(models.Model):
             models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="event_ends_after_it_starts"),
             models.CheckConstraint(
                 condition=Q(hold_window_minutes__range=(5, 60)), name="event_hold_window_is_5_to_60_minutes"
+            ),
+            models.CheckConstraint(
+                condition=Q(payment_mode__in=PaymentMode.values), name="event_payment_mode_is_known"
             ),
         ]
 

@@ -21,6 +21,7 @@ class OutgoingEmail(models.Model):
     class Kind(models.TextChoices):
         CONFIRMATION = "confirmation", _("confirmation with tickets")
         ORDER_EXPIRED = "order_expired", _("the hold ended unpaid")
+        REFUND = "refund", _("money goes back")
 
     Status = EmailStatus
     TRANSITIONS: Transitions = {
