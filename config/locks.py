@@ -1,7 +1,7 @@
 """Work that one process at a time may as well do alone: sweeps, reconciliation (docs/decisions/0008).
 
 A courtesy, never a safeguard: it saves double work. Whoever runs under it must be correct with any number of others at
-the same work, because the lock lets them in when Redis is gone, when its time is over, and when staff switch it off.
+the same work, because the lock lets them in when Redis is gone, when its time is over, and when its flag is off.
 """
 
 import hashlib
@@ -13,11 +13,10 @@ from django.conf import settings
 from django.db import connection
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
-from waffle import switch_is_active
 
-from config import redis_client
+from config import features, redis_client
 
-SWITCH = "redis-locks"
+FLAG = "redis-locks"
 
 logger = structlog.get_logger(__name__)
 _reach = redis_client.Reach("locks", without="nobody waits for another's turn")
@@ -30,7 +29,7 @@ def run_alone(name: str, *, seconds: float) -> Iterator[bool]:
     After `seconds` the next one is let in even if this one is still at work. A process that dies keeps the others out
     for as long, so `seconds` should be little more than the work may take.
     """
-    if not switch_is_active(SWITCH):
+    if not features.is_on(FLAG, subject=name):
         yield True
         return
     lock, may_go_on = _try_to_take(name, seconds)

@@ -176,7 +176,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SCHEDULE = SCHEDULE
 
-# --- Switches (django-waffle; monitoring.admin.flags) --------------------------------------------------------------------
+# --- Feature flags (django-waffle; config.features) ---------------------------------------------------------------------
 # Kept in each process's memory for seconds: asking costs no query and no Redis, and what staff switch is soon known.
 
 CACHES = {
@@ -220,6 +220,10 @@ STRIPE_API_BASE = read(env.str, "STRIPE_API_BASE", "https://api.stripe.com").rst
 STRIPE_JS_URL = read(env.str, "STRIPE_JS_URL", "https://js.stripe.com/v3/")
 STRIPE_CONNECT_TIMEOUT_SECONDS = read(env.float, "STRIPE_CONNECT_TIMEOUT_SECONDS", 3.0)
 STRIPE_READ_TIMEOUT_SECONDS = read(env.float, "STRIPE_READ_TIMEOUT_SECONDS", 10.0)
+# Tries of one call, and the shortest and longest wait between two of them (exponential, with jitter).
+STRIPE_TRIES = read(env.int, "STRIPE_TRIES", 3)
+STRIPE_SHORTEST_WAIT_SECONDS = read(env.float, "STRIPE_SHORTEST_WAIT_SECONDS", 1.0)
+STRIPE_LONGEST_WAIT_SECONDS = read(env.float, "STRIPE_LONGEST_WAIT_SECONDS", 10.0)
 # Written into Stripe's metadata, so that people can tell payments of several installations on one account apart.
 STRIPE_METADATA_ENV = read(env.str, "STRIPE_METADATA_ENV", urlsplit(PUBLIC_URL).netloc or "counterfoil")
 
@@ -274,6 +278,9 @@ _stripe_frames = [*_stripe_js]
 if _stripe_js == ["https://js.stripe.com"]:
     _stripe_js += ["https://*.js.stripe.com"]
     _stripe_frames += ["https://*.js.stripe.com", "https://hooks.stripe.com"]
+_stripe_checkout = [
+    "https://checkout.stripe.com" if STRIPE_API_BASE == "https://api.stripe.com" else _origin(STRIPE_API_BASE)
+]
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ("/api/docs/",),
     "DIRECTIVES": {
@@ -284,7 +291,8 @@ CONTENT_SECURITY_POLICY = {
         "font-src": [SELF],
         "connect-src": [SELF, _origin(STRIPE_API_BASE), *_stripe_js],
         "frame-src": _stripe_frames,
-        "form-action": [SELF],
+        # A form of ours may end in a redirect to Stripe's payment page, which Chromium counts as its action.
+        "form-action": [SELF, *_stripe_checkout],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     },

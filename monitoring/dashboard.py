@@ -16,6 +16,7 @@ from config.database import database_now
 from config.money import Money
 from monitoring.heartbeats import SILENT_AFTER
 from monitoring.models import Heartbeat
+from payments import breaker
 from payments.models import WebhookEvent
 from reservations import sweeping
 from reservations.admin import figures
@@ -188,6 +189,7 @@ def _office(now: datetime) -> Iterator[Card]:
 
 def _warnings() -> Iterator[str]:
     """What a shop that takes real money must not say about itself."""
+    yield from _paused_payments()
     if settings.IS_DEMO:
         yield _("This is a demonstration, not a shop (DEMO=on).")
     if not settings.STRIPE_SECRET_KEY:
@@ -196,3 +198,17 @@ def _warnings() -> Iterator[str]:
         yield _("Stripe is in test mode: no real money moves.")
     if settings.EMAIL_BACKEND.endswith("filebased.EmailBackend"):
         yield _("No mail provider is set: e-mails are only written to files (RESEND_API_KEY or EMAIL_URL).")
+
+
+def _paused_payments() -> Iterator[str]:
+    found = breaker.state()
+    if found.is_closed:
+        return
+    since = f"{found.since:%H:%M} UTC" if found.since else "–"
+    if found.is_paused_by_staff:
+        yield _("Staff have paused payments since %(since)s: %(why)s") % {"since": since, "why": found.why}
+    elif found.why == breaker.CONFIG:
+        yield _("Payments are paused since %(since)s: Stripe refuses our key (STRIPE_SECRET_KEY).") % {"since": since}
+    else:
+        text = _("Payments are paused since %(since)s: Stripe does not answer. One call tries again every half minute.")
+        yield text % {"since": since}

@@ -9,6 +9,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
 from monitoring import fallback, heartbeats
+from payments import breaker
 from payments.models import WebhookEvent
 from reservations.models import SweepRun
 from ticketing.models import OutgoingEmail
@@ -32,6 +33,7 @@ def checks() -> dict[str, Check]:
     found["beat"] = _guarded(_beat) if database.is_ok else _unknown()
     found["sweep"] = _guarded(_sweep) if database.is_ok else _unknown()
     found["backlog"] = _guarded(_backlog) if database.is_ok else _unknown()
+    found["stripe"] = _guarded(_stripe) if database.is_ok else _unknown()
     return found
 
 
@@ -99,3 +101,17 @@ def _backlog() -> Check:
     events = WebhookEvent.objects.filter(status=WebhookEvent.Status.RECEIVED, next_attempt_at__lte=Now()).count()
     letters = OutgoingEmail.objects.filter(status=OutgoingEmail.Status.PENDING, next_attempt_at__lte=Now()).count()
     return Check(events + letters <= BACKLOG_AT_MOST, f"{events} webhook events and {letters} e-mails waiting")
+
+
+def _stripe() -> Check:
+    """Browsing and holds go on without Stripe. Why staff paused it is theirs to know: this page is for everybody."""
+    found = breaker.state()
+    if not found.is_in_use:
+        return Check(True, "the circuit breaker is switched off: every call goes through")
+    if found.is_closed:
+        return Check(True, "calls go through")
+    if found.is_paused_by_staff:
+        return Check(False, "staff have paused payments")
+    if found.why == breaker.CONFIG:
+        return Check(False, "payments are paused: Stripe refuses our key")
+    return Check(False, "payments are paused: Stripe does not answer")

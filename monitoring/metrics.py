@@ -13,12 +13,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from monitoring.models import Heartbeat
-from payments.models import Payment, WebhookEvent
+from payments import breaker
+from payments.models import Breaker, Payment, StripeCalls, WebhookEvent
 from reservations import sweeping
 from reservations.models import Conflict, LimitHit, Order, Reservation, SweepRun
 from ticketing.models import OutgoingEmail, Quota, Ticket
 
 A_DAY = timedelta(hours=24)
+AN_HOUR = timedelta(hours=1)
 MOST_PRODUCTS = 20  # each is a time series of its own in Prometheus
 
 _BY_STATUS: dict[str, type[Model]] = {
@@ -54,6 +56,7 @@ class RowsCollector(Collector):
         yield beats
         yield from _sweeps()
         yield from _demand()
+        yield from _stripe()
 
 
 def _sweeps() -> Iterator[GaugeMetricFamily]:
@@ -98,6 +101,25 @@ def _demand() -> Iterator[GaugeMetricFamily]:
     for limit, count in by_limit.annotate(Sum("hits")):
         hits.add_metric([limit], count)
     yield hits
+
+
+def _stripe() -> Iterator[GaugeMetricFamily]:
+    labels = ["operation", "outcome"]
+    calls = GaugeMetricFamily("counterfoil_stripe_calls", "tries to call Stripe in an hour", labels=labels)
+    took = GaugeMetricFamily("counterfoil_stripe_calls_milliseconds", "what those tries took, added up", labels=labels)
+    lately = StripeCalls.objects.filter(at__gt=Now() - AN_HOUR).order_by().values_list("operation", "outcome")
+    for operation, outcome, count, milliseconds in lately.annotate(n=Sum("calls"), ms=Sum("milliseconds")):
+        calls.add_metric([operation, outcome.lower()], count)
+        took.add_metric([operation, outcome.lower()], milliseconds)
+    yield calls
+    yield took
+    status = breaker.state().status
+    states = GaugeMetricFamily(
+        "counterfoil_stripe_breaker_state", "1 for the state it is in; open too while staff pause it", labels=["state"]
+    )
+    for state in Breaker.Status.values:
+        states.add_metric([state.lower()], int(state == status))
+    yield states
 
 
 def exposition() -> bytes:

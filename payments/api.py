@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config import rate_limits
+from config import features, rate_limits
 from config.problems import Problem
 from payments import checkout, expiry, order_status, settlement, stripe_gateway
 from payments.serializers import (
@@ -63,11 +63,14 @@ class CheckoutView(AnonymousView):
         email, name = asked.validated_data["email"], asked.validated_data["name"]
         absolute = request.build_absolute_uri
         try:
-            done = checkout.start(reservation_id, email=email, name=name)
+            done = checkout.start(reservation_id, email=email, name=name, mode=_mode(asked.validated_data))
         except NoSuchReservation:
             raise Http404 from None
         except checkout.CheckoutEnded:
             raise Problem(409, "ended", _("The time to pay is over.")) from None
+        except checkout.ModeFixed:
+            message = _("This payment was begun in the other way and cannot be changed now.")
+            raise Problem(409, "mode_fixed", message) from None
         except PromoCodeUsedUp:
             message = _("With this e-mail address the promo code has been used as often as it may be.")
             raise Problem(409, "limit_exceeded", message) from None
@@ -81,6 +84,10 @@ class CheckoutView(AnonymousView):
         headers = {"Idempotent-Replayed": "true"} if done.is_replayed else {}
         status = 200 if done.is_replayed else 201
         return Response(checkout_json(done, absolute=absolute), status=status, headers=headers)
+
+
+def _mode(asked: dict[str, Any]) -> str | None:
+    return asked["mode"].upper() if "mode" in asked else None
 
 
 class OrderView(AnonymousView):
@@ -126,13 +133,11 @@ class OrderSync(OrderView):
     def post(self, request: Request, code: str) -> Response:
         """Asks Stripe and settles what it says; at most every two seconds, in between it answers like the status."""
         _count("sync", request)
+        if not features.is_on("self-service-sync", subject=self.order.code):
+            return Response(self.status())
         try:
             settlement.sync(self.order.pk, by="sync")
-        except (
-            stripe_gateway.StripeUnavailable,
-            stripe_gateway.StripeRefused,
-            stripe_gateway.StripeMisconfigured,
-        ):
+        except stripe_gateway.NO_WORD:
             message = _("The payment service does not answer. Your order is safe; please try again in a minute.")
             raise Problem(503, "payment_unavailable", message, retryable=True) from None
         return Response(self.status())

@@ -1,7 +1,8 @@
-"""Orders whose time to pay is over, and orders that their buyers cancel.
+"""Orders whose time to pay is over, orders that their buyers cancel, and payments that nobody needs any more.
 
-Stripe is the referee: it is asked to cancel first, and only a confirmed cancel gives the stock back. "Already
-succeeded" settles the order instead; "processing" waits for the bank; no answer keeps the seat and tries again.
+Stripe is the referee: it is asked to end the payment first, and only its confirmed end gives the stock back. "Already
+succeeded" settles the order instead; "processing" waits for the bank; no answer keeps the seat and tries again. Staff
+may force the release of a seat that Stripe says nothing about; what is paid for it later is settled as a late success.
 """
 
 from datetime import timedelta
@@ -9,15 +10,15 @@ from datetime import timedelta
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
 from config.state_machine import move
-from payments import opening, settlement, stripe_gateway
+from payments import opening, settlement, stripe_gateway, truth
 from payments.models import Payment
-from payments.stripe_gateway import Intent
+from payments.stripe_gateway import Facts
 from reservations import orders
 from reservations.models import Order, Reservation
 
@@ -26,6 +27,7 @@ logger = structlog.get_logger(__name__)
 LEASE = timedelta(seconds=30)  # no sweep tries the same payment for so long; doubled each time
 LONGEST_WAIT = timedelta(minutes=5)
 LONGEST_WAIT_FOR_BANK = timedelta(hours=1)
+STUCK_AFTER = timedelta(minutes=10)  # staff are told of an order that cannot be closed for so long
 
 
 class AlreadyPaid(Exception):
@@ -40,17 +42,18 @@ class BankDecides(CannotTell):
     """The buyer's bank has the payment in hand and has not decided: the seats stay kept until it does."""
 
 
+class NotStuck(Exception):
+    """The order's release need not be forced: its time is not over, or it is closed already."""
+
+
 def close_due(*, limit: int = 100) -> int:
     """Closes orders whose reservation's time is over, oldest first; how many were cancelled."""
     payments = Payment.objects.filter(order=OuterRef("pk"))
     undecided = payments.filter(status__in=Payment.UNDECIDED)
-    due = Order.objects.filter(
+    due = _over().filter(
         ~Exists(undecided) | Exists(undecided.filter(next_attempt_at__lte=Now())),
-        # Paid, but not what was owed: staff decide (needs_review).
+        # Paid, but not what was owed: settlement has decided.
         ~Exists(payments.filter(status=Payment.Status.SUCCEEDED)),
-        status=Order.Status.AWAITING_PAYMENT,
-        reservation__status=Reservation.Status.ORDERED,
-        reservation__expires_at__lte=database_now(),
     )
     closed = 0
     for order_id in due.order_by("reservation__expires_at").values_list("pk", flat=True)[:limit]:
@@ -66,48 +69,111 @@ def close_due(*, limit: int = 100) -> int:
     return closed
 
 
+def close_left_over(*, limit: int = 50) -> int:
+    """Ends payments whose order no longer waits for them (paid by another, or released by force); how many."""
+    left_over = Payment.objects.filter(
+        status__in=Payment.UNDECIDED,
+        next_attempt_at__lte=Now(),
+        order__status__in=[Order.Status.PAID, Order.Status.CANCELLED],
+    )
+    ended = 0
+    for payment in left_over.order_by("next_attempt_at")[:limit]:
+        try:
+            end_payment(payment, by="expiry", why="its order does not wait for it")
+            ended += 1
+        except (AlreadyPaid, CannotTell):
+            continue
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            logger.exception("payment could not be ended", payment=payment.pk)
+    return ended
+
+
+def stuck() -> QuerySet[Order]:
+    """Orders past their time that nobody could close for minutes, unless a bank is deciding: for staff to see."""
+    at_bank = Payment.objects.filter(order=OuterRef("pk"), status=Payment.Status.PROCESSING)
+    return _over().filter(~Exists(at_bank), reservation__expires_at__lte=Now() - STUCK_AFTER)
+
+
 def close(order_id: int, *, to: str, by: str, why: str) -> None:
-    """Cancels the order's payment at Stripe, then the order, its reservation ending `to` EXPIRED or RELEASED.
+    """Ends the order's payment at Stripe, then the order, its reservation ending `to` EXPIRED or RELEASED.
 
     Raises AlreadyPaid (the order is settled by then), CannotTell (nothing changed). Calling again is harmless.
     """
     payment = Payment.objects.filter(order=order_id, status__in=Payment.UNDECIDED).first()
     if payment is not None:
-        intent = _ended_at_stripe(payment)
+        _end_at_stripe(payment, by=by)
         failpoint("after_cancel_before_commit")
-        if intent is not None and intent.status != "canceled":
-            settlement.settle(payment.pk, intent=intent, by=by)
-            if intent.status == "succeeded":
-                raise AlreadyPaid
-            raise BankDecides if intent.status == "processing" else CannotTell
     _cancel_in_our_books(order_id, payment_id=payment.pk if payment else None, to=to, by=by, why=why)
 
 
+def end_payment(payment: Payment, *, by: str, why: str) -> None:
+    """Ends one payment at Stripe and in our books, its order left as it is. Raises AlreadyPaid, CannotTell."""
+    _end_at_stripe(payment, by=by)
+    _end_in_our_books(payment.pk, by=by, why=why)
+
+
 @retried_on_conflict
-def review_done(order_id: int, *, by: str) -> None:
-    """Staff have dealt with the money of an order that needed review, at Stripe or by hand: the mark goes, and an order
-    that was never confirmed is closed, its stock given back. Nothing is sent to the buyer.
+@transaction.atomic
+def force_release(order_id: int, *, by: str, why: str) -> None:
+    """For staff: gives the seats of an order past its time back although Stripe has not confirmed that it is unpaid.
+
+    The payment stays undecided, and `close_left_over` goes on asking: if it turns out to be paid, that is a late
+    success, which ends as tickets or as a refund. Raises NotStuck, AlreadyPaid.
     """
-    with transaction.atomic():
-        order = orders.lock(order_id)
-        if order.status == Order.Status.AWAITING_PAYMENT and order.payments.filter(status="SUCCEEDED").exists():
-            orders.cancel(order, to=Reservation.Status.RELEASED, by=by, why="closed after review")
-        Order.objects.filter(pk=order.pk).update(needs_review="")
+    order = orders.lock(order_id)
+    if order.status == Order.Status.PAID or order.payments.filter(status=Payment.Status.SUCCEEDED).exists():
+        raise AlreadyPaid
+    if order.status != Order.Status.AWAITING_PAYMENT or order.reservation.expires_at > database_now():
+        raise NotStuck
+    orders.cancel(order, to=Reservation.Status.EXPIRED, by=by, why=why, is_told=False)
+    logger.critical("seats released by force", order=order.code, by=by)
 
 
-def _ended_at_stripe(payment: Payment) -> Intent | None:
-    """The intent after our attempt to cancel it; None when Stripe has none and will have none. No transaction is open."""
+@retried_on_conflict
+@transaction.atomic
+def review_done(order_id: int, *, by: str) -> None:
+    """Staff have dealt with what an order was marked for: the mark goes. Nothing is sent to the buyer.
+
+    An order whose money was dealt with by hand, and that was never confirmed, is closed, its stock given back.
+    """
+    order = orders.lock(order_id)
+    if order.status == Order.Status.AWAITING_PAYMENT and order.payments.filter(status="SUCCEEDED").exists():
+        orders.cancel(order, to=Reservation.Status.RELEASED, by=by, why="closed after review")
+    Order.objects.filter(pk=order.pk).update(needs_review="")
+
+
+def _over() -> QuerySet[Order]:
+    return Order.objects.filter(
+        status=Order.Status.AWAITING_PAYMENT,
+        reservation__status=Reservation.Status.ORDERED,
+        reservation__expires_at__lte=database_now(),
+    )
+
+
+def _end_at_stripe(payment: Payment, *, by: str) -> None:
+    """Returns only when nothing can be charged any more; what Stripe says instead is settled. No transaction is open."""
+    facts = _ended(payment)
+    if facts is None or facts.status in {Payment.Status.CANCELLED, Payment.Status.FAILED}:
+        return
+    settlement.settle(payment.pk, facts=facts, by=by)
+    if facts.status == Payment.Status.SUCCEEDED:
+        raise AlreadyPaid
+    raise BankDecides if facts.status == Payment.Status.PROCESSING else CannotTell
+
+
+def _ended(payment: Payment) -> Facts | None:
+    """How it stands after our attempt to end it; None when Stripe has nothing and will have nothing."""
     _lease(payment)
     try:
         if payment.status == Payment.Status.PROCESSING:  # the bank's to decide: ask, do not interfere
-            intent = stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
-            if intent.status in {"processing", "succeeded", "canceled"}:
-                return intent
-            return _cancelled(intent.id, payment)  # the bank refused
-        # A NEW payment may or may not exist at Stripe: it is found by its key, or made and then cancelled.
+            facts = truth.fetch(payment)
+            return facts if facts.status != Payment.Status.OPEN else truth.end(payment)  # or the bank has refused
+        # A NEW payment may or may not exist at Stripe: it is found by its key, or made and then ended.
         if payment.status == Payment.Status.NEW:
-            return _cancelled(opening.open_payment(payment).id, payment)
-        return _cancelled(payment.stripe_payment_intent_id or "", payment)
+            return truth.end(payment, opening.open_payment(payment))
+        return truth.end(payment)
     except opening.NeverMade:
         return None
     except stripe_gateway.StripeRefused as refusal:
@@ -115,18 +181,8 @@ def _ended_at_stripe(payment: Payment) -> Intent | None:
             return None  # Stripe would not even make it (a price below its minimum, say): nothing can be charged
         raise CannotTell from refusal
     except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured, opening.PaymentClosed) as error:
-        logger.warning("cancelling not certain, seats stay kept", payment=payment.pk, error=str(error))
+        logger.warning("end not certain, seats stay kept", payment=payment.pk, error=str(error))
         raise CannotTell from error
-
-
-def _cancelled(intent_id: str, payment: Payment) -> Intent:
-    # A key of its own for each attempt, committed before it is sent: Stripe would repeat a refusal ("it is processing")
-    # under the same key for a day, whatever became of the intent meanwhile. Cancelling twice does no harm.
-    key = f"cancel:{payment.idempotency_key}:{payment.close_attempts}"
-    try:
-        return stripe_gateway.cancel_payment_intent(intent_id, idempotency_key=key)
-    except stripe_gateway.StripeRefused:  # too late to cancel: see what became of it
-        return stripe_gateway.retrieve_payment_intent(intent_id)
 
 
 def _lease(payment: Payment) -> None:
@@ -140,15 +196,26 @@ def _lease(payment: Payment) -> None:
 @retried_on_conflict
 @transaction.atomic
 def _cancel_in_our_books(order_id: int, *, payment_id: int | None, to: str, by: str, why: str) -> None:
-    """`payment_id` is the payment that Stripe has just cancelled, if there was one to cancel."""
+    """`payment_id` is the payment that Stripe has just ended, if there was one to end."""
     order = orders.lock(order_id)
     payment = Payment.objects.select_for_update(of=("self",)).filter(order=order, status__in=Payment.UNDECIDED).first()
     if order.status == Order.Status.PAID or order.payments.filter(status=Payment.Status.SUCCEEDED).exists():
         raise AlreadyPaid
     if payment is not None and payment.pk != payment_id:
-        raise CannotTell  # another attempt began meanwhile, which Stripe has not been asked to cancel
+        raise CannotTell  # another attempt began meanwhile, which Stripe has not been asked to end
     if payment is not None:
         move(payment, Payment.Status.CANCELLED, by=by, why=why)
     if order.status == Order.Status.AWAITING_PAYMENT:
         orders.cancel(order, to=to, by=by, why=why)
         logger.info("order closed", order=order.code, by=by)
+
+
+@retried_on_conflict
+@transaction.atomic
+def _end_in_our_books(payment_id: int, *, by: str, why: str) -> None:
+    orders.lock(Payment.objects.values_list("order_id", flat=True).get(pk=payment_id))
+    payment = Payment.objects.select_for_update(of=("self",)).get(pk=payment_id)
+    if payment.status == Payment.Status.SUCCEEDED:
+        raise AlreadyPaid
+    if payment.status in Payment.UNDECIDED:
+        move(payment, Payment.Status.CANCELLED, by=by, why=why)

@@ -24,8 +24,8 @@ PARK_AFTER = timedelta(hours=1)
 
 
 @transaction.atomic
-def store(event: dict[str, Any]) -> bool:
-    """Keeps a verified event and nudges a worker; False when it was stored before (nothing happens again)."""
+def store(event: dict[str, Any], *, source: str = WebhookEvent.Source.WEBHOOK) -> bool:
+    """Keeps an event and nudges a worker; False when it was stored before (nothing happens again, but it is counted)."""
     event = _storable(event)
     data = event.get("data")
     told = data.get("object") if isinstance(data, dict) else None
@@ -38,11 +38,14 @@ def store(event: dict[str, Any]) -> bool:
             "api_version": str(event.get("api_version") or "")[:40],
             "is_livemode": bool(event.get("livemode")),
             "payload": event,
+            "source": source,
             "next_attempt_at": Now() + PATIENCE,
         },
     )
     if is_new:
         nudge("payments.process_webhook_event", queue="checkout", webhook_event_id=row.pk)
+    elif source == WebhookEvent.Source.WEBHOOK:
+        WebhookEvent.objects.filter(pk=row.pk).update(duplicates=F("duplicates") + 1)
     return is_new
 
 
@@ -99,14 +102,23 @@ def put_off(event: WebhookEvent, error: str) -> None:
 
 def park(event: WebhookEvent, why: str) -> None:
     """Nothing of ours matches: tried again for an hour, then left to staff."""
-    is_old = WebhookEvent.objects.filter(pk=event.pk, received_at__lte=Now() - PARK_AFTER).exists()
-    if is_old:
+    if is_old(event):
         if _give_up(event, WebhookEvent.Status.PARKED, why=why, error=why):
             logger.error("webhook event parked", webhook_event=event.pk, type=event.type, why=why)
         return
     wait = min(WAITS[min(event.attempts, len(WAITS)) - 1], timedelta(minutes=10))
     waiting = WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED)
     waiting.update(next_attempt_at=Now() + wait, last_error=why)
+
+
+def is_old(event: WebhookEvent) -> bool:
+    """Whether it has waited so long that what it is about cannot merely be late."""
+    return WebhookEvent.objects.filter(pk=event.pk, received_at__lte=Now() - PARK_AFTER).exists()
+
+
+def note_time(event_id: int, *, milliseconds: int) -> None:
+    """How long the last attempt took."""
+    WebhookEvent.objects.filter(pk=event_id).update(processing_ms=milliseconds)
 
 
 def _give_up(event: WebhookEvent, status: str, *, why: str, error: str) -> bool:

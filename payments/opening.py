@@ -2,7 +2,7 @@
 
 The key and the exact parameters were committed before. A lost answer is asked for again under the same key. An answered
 5xx is kept by Stripe under the key and would be repeated for a day (docs.stripe.com/api/idempotent_requests): then the
-intent is looked up by its metadata, and only if there is none does the payment get a new key.
+payment is looked up by its metadata, and only if there is none does it get a new key.
 """
 
 import secrets
@@ -13,14 +13,14 @@ from django.db.models.functions import Now
 
 from config.failpoints import failpoint
 from config.state_machine import MoveRefused, move
-from payments import stripe_gateway
+from payments import stripe_gateway, truth
 from payments.models import Payment
-from payments.stripe_gateway import Intent
+from payments.stripe_gateway import Facts
 
 logger = structlog.get_logger(__name__)
 
 
-KEY_LIVES = timedelta(hours=23)  # Stripe forgets keys after 24; sent later, the same key would make a second intent
+KEY_LIVES = timedelta(hours=23)  # Stripe forgets keys after 24; sent later, the same key would make a second payment
 
 
 class PaymentClosed(Exception):
@@ -28,42 +28,38 @@ class PaymentClosed(Exception):
 
 
 class NeverMade(Exception):
-    """The key is too old to be sent again, and Stripe has no intent for this payment."""
+    """The key is too old to be sent again, and Stripe has nothing for this payment."""
 
 
-def open_payment(payment: Payment) -> Intent:
-    """Stripe's intent for `payment`: fetched if it is known, else found or made. No transaction is open.
+def open_payment(payment: Payment) -> Facts:
+    """How `payment` stands at Stripe: fetched if it is known, else found or made. No transaction is open.
 
     Raises PaymentClosed, NeverMade, and the gateway's exceptions; StripeRefused of a NEW payment means that nothing was made.
     """
     if payment.status != Payment.Status.NEW:
-        return stripe_gateway.retrieve_payment_intent(payment.stripe_payment_intent_id or "")
-    intent = _found_or_made(payment)
+        return truth.fetch(payment)
+    facts = _found_or_made(payment)
     failpoint("after_stripe_before_commit")
-    _adopt(payment, intent)
-    return intent
+    _adopt(payment, facts)
+    return facts
 
 
-def _found_or_made(payment: Payment) -> Intent:
+def _found_or_made(payment: Payment) -> Facts:
     was_sent = payment.sent_at is not None
     Payment.objects.filter(pk=payment.pk, sent_at=None).update(sent_at=Now())
-    if was_sent and (found := _find(payment)):
+    if was_sent and (found := truth.find(payment)):
         return found
     if was_sent and Payment.objects.filter(pk=payment.pk, sent_at__lte=Now() - KEY_LIVES).exists():
         raise NeverMade
     try:
-        return stripe_gateway.create_payment_intent(payment.request_params, idempotency_key=payment.idempotency_key)
+        return truth.make(payment)
     except stripe_gateway.StripeUnavailable as failure:
         if not failure.was_answered:  # it may still be under way: only the same key is safe
             raise
-        if found := _find(payment):
+        if found := truth.find(payment):
             return found
         _renew_key(payment)
         raise
-
-
-def _find(payment: Payment) -> Intent | None:
-    return stripe_gateway.find_payment_intent(payment.request_params["metadata"], since=payment.created_at)
 
 
 def _renew_key(payment: Payment) -> None:
@@ -76,17 +72,18 @@ def _renew_key(payment: Payment) -> None:
         logger.warning("idempotency key renewed after a failure at Stripe", payment=payment.pk)
 
 
-def _adopt(payment: Payment, intent: Intent) -> None:
+def _adopt(payment: Payment, facts: Facts) -> None:
     try:
         move(
             payment,
             Payment.Status.OPEN,
             by="checkout",
-            why="PaymentIntent made",
-            stripe_payment_intent_id=intent.id,
-            is_livemode=intent.is_livemode,
+            why="made at Stripe",
+            stripe_payment_intent_id=facts.intent_id,
+            stripe_session_id=facts.session_id,
+            is_livemode=facts.is_livemode,
         )
-    except MoveRefused:  # a second tab was quicker; the key makes its intent and ours the same one
+    except MoveRefused:  # a second tab was quicker; the key makes its payment and ours the same one
         payment.refresh_from_db()
         if payment.status not in (*Payment.UNDECIDED, Payment.Status.SUCCEEDED):
             raise PaymentClosed from None

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from config.dates import rfc3339
 from payments.checkout import Checkout
+from payments.models import Payment, Refund
 from reservations.models import Order, OrderLine
 from reservations.names import validate_name
 from reservations.serializers import MoneySerializer
@@ -15,6 +15,7 @@ from ticketing.models import EventKey, Ticket
 from ticketing.qr_codes import key_of, qr_text
 
 ORDER_STATUSES = [status.lower() for status in Order.Status.values]
+REFUND_STATUSES = [status.lower() for status in Refund.Status.values]
 TICKET_STATUSES = [status.lower() for status in Ticket.Status.values]
 
 Absolute = Callable[[str], str]  # makes a full address of a path
@@ -23,12 +24,9 @@ Absolute = Callable[[str], str]  # makes a full address of a path
 class CheckoutRequestSerializer(serializers.Serializer):
     email = serializers.EmailField(max_length=254)
     name = serializers.CharField(max_length=150, validators=[validate_name])
-    mode = serializers.ChoiceField(choices=["elements", "hosted"], default="elements")
-
-    def validate_mode(self, mode: str) -> str:
-        if mode != "elements":
-            raise serializers.ValidationError(_("This event takes payments on its own page only (mode: elements)."))
-        return mode
+    mode = serializers.ChoiceField(
+        choices=["elements", "hosted"], required=False, help_text="Where to pay; without it, as the event has it"
+    )
 
 
 class CheckoutOrderSerializer(serializers.Serializer):
@@ -90,6 +88,13 @@ class TicketSerializer(serializers.Serializer):
     pdf_url = serializers.URLField(allow_null=True)
 
 
+class RefundSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=REFUND_STATUSES)
+    amount = MoneySerializer()
+    at = serializers.DateTimeField(help_text="When it succeeded, else when it was asked for")
+
+
 class OrderSerializer(serializers.Serializer):
     """Documents the answer; `order_json` makes it."""
 
@@ -98,20 +103,22 @@ class OrderSerializer(serializers.Serializer):
     event = serializers.CharField()
     lines = OrderLineSerializer(many=True)
     tickets = TicketSerializer(many=True)
-    refunds = serializers.ListField(child=serializers.DictField())
+    refunds = RefundSerializer(many=True)
     total = MoneySerializer()
 
 
 def checkout_json(done: Checkout, *, absolute: Absolute) -> dict[str, Any]:
     """The answer to a checkout; `absolute` makes full addresses of paths."""
-    payment = None
+    payment, facts = None, done.facts
     if done.payment is not None:
+        is_hosted = done.payment.mode == Payment.Mode.HOSTED
+        intent_id = facts.intent_id if facts else done.payment.stripe_payment_intent_id
         payment = {
             "id": done.payment.pk,
             "mode": done.payment.mode.lower(),
-            "stripe_payment_intent_id": done.intent.id if done.intent else done.payment.stripe_payment_intent_id,
-            "client_secret": done.intent.client_secret if done.intent else None,
-            "redirect_url": None,
+            "stripe_payment_intent_id": None if is_hosted else intent_id,
+            "client_secret": (facts.client_secret or None) if facts and not is_hosted else None,
+            "redirect_url": (facts.redirect_url or None) if facts and is_hosted else None,
         }
     return {"order": placed_json(done.order, absolute=absolute), "payment": payment}
 
@@ -140,8 +147,17 @@ def order_json(order: Order, *, absolute: Absolute) -> dict[str, Any]:
         "event": order.event.slug,
         "lines": [_line_json(line) for line in lines],
         "tickets": [_ticket_json(ticket, key, absolute) for ticket in tickets],
-        "refunds": [],
+        "refunds": [_refund_json(refund) for refund in Refund.objects.filter(payment__order=order).order_by("id")],
         "total": order.total.as_json(),
+    }
+
+
+def _refund_json(refund: Refund) -> dict[str, Any]:
+    return {
+        "id": refund.pk,
+        "status": refund.status.lower(),
+        "amount": refund.amount.as_json(),
+        "at": rfc3339(refund.succeeded_at or refund.created_at),
     }
 
 

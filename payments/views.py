@@ -83,6 +83,8 @@ def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
     else:
         if done.payment is None:
             return HttpResponseRedirect(done.order.get_absolute_url(), status=303)
+        if done.facts is not None and done.facts.redirect_url:
+            return HttpResponseRedirect(done.facts.redirect_url, status=303)
     return HttpResponseRedirect(reverse("payments:checkout", args=[held.id]), status=303)
 
 
@@ -229,11 +231,17 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         return _webhook_problem(413, "too_large")
     try:
         event = stripe_gateway.read_webhook(request.body, request.headers.get("Stripe-Signature", ""))
+    except stripe_gateway.StaleSignature:
+        logger.warning("webhook refused", reason="timestamp")
+        demand.tally("webhook_refused_timestamp")
+        return _webhook_problem(400, "bad_signature")
     except stripe_gateway.BadSignature:
         logger.warning("webhook refused", reason="signature")
+        demand.tally("webhook_refused_signature")
         return _webhook_problem(400, "bad_signature")
     except stripe_gateway.UnreadableEvent:
         logger.warning("webhook refused", reason="unreadable")
+        demand.tally("webhook_refused_unreadable")
         return _webhook_problem(400, "invalid")
     try:
         is_new = inbox.store(event)

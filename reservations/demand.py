@@ -1,4 +1,4 @@
-"""Unmet demand (who was told "sold out") and rate limit hits: added up in this process, written once a second.
+"""Unmet demand (who was told "sold out"), rate limit hits and other tallies: added up in this process, written once a second.
 
 Counting costs microseconds and no query, so that a rush is not made worse by being measured. The first count after a
 quiet time starts a timer, which writes everything at once. The timer runs in the web process (DEMAND_FLUSH_SECONDS);
@@ -34,6 +34,7 @@ class _Tally:
         self.requests: Counter[tuple[int, int]] = Counter()  # by product and slot, 0 for no slot
         self.units: Counter[tuple[int, int]] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()  # by limit and who
+        self.tallies: Counter[str] = Counter()
         self.timer: threading.Timer | None = None
         self.is_written_at_exit = False
 
@@ -61,18 +62,25 @@ def limit_hit(limit: str, who: str) -> None:
         _write_soon()
 
 
+def tally(name: str) -> None:
+    """Something happened that is counted by the minute and needs no row of its own. Names are ours: a handful."""
+    with _tally.lock:
+        _tally.tallies[name] += 1
+        _write_soon()
+
+
 def flush() -> int:
     """Writes what was counted, by the database's clock; how many rows that were.
 
     When the database is away the counts are kept for the next try, and the error is raised.
     """
     with _tally.lock:
-        requests, units, hits = _tally.requests, _tally.units, _tally.hits
-        _tally.requests, _tally.units, _tally.hits = Counter(), Counter(), Counter()
-    if not requests and not hits:
+        requests, units, hits, tallies = _tally.requests, _tally.units, _tally.hits, _tally.tallies
+        _tally.requests, _tally.units, _tally.hits, _tally.tallies = Counter(), Counter(), Counter(), Counter()
+    if not requests and not hits and not tallies:
         return 0
     try:
-        return _write(requests, units, hits)
+        return _write(requests, units, hits, tallies)
     # Away, or a product was deleted at this very moment: the next try leaves that one out. Any other error would come
     # again with the same counts, so they are dropped with it.
     except (OperationalError, InterfaceError, IntegrityError):
@@ -80,13 +88,19 @@ def flush() -> int:
             _tally.requests.update(requests)
             _tally.units.update(units)
             _tally.hits.update(hits)
+            _tally.tallies.update(tallies)
             _write_soon()
         raise
 
 
 @retried_on_conflict
 @transaction.atomic
-def _write(requests: Counter[tuple[int, int]], units: Counter[tuple[int, int]], hits: Counter[tuple[str, str]]) -> int:
+def _write(
+    requests: Counter[tuple[int, int]],
+    units: Counter[tuple[int, int]],
+    hits: Counter[tuple[str, str]],
+    tallies: Counter[str],
+) -> int:
     """In the order of the keys, so that two processes with the same products wait for each other and do not deadlock."""
     written = 0
     with connection.cursor() as cursor:
@@ -116,6 +130,17 @@ def _write(requests: Counter[tuple[int, int]], units: Counter[tuple[int, int]], 
                 ON CONFLICT ("limit", who, minute) DO UPDATE SET hits = h.hits + EXCLUDED.hits
                 """,
                 [list(limits), list(whos), list(hits.values())],
+            )
+            written += cursor.rowcount
+        if tallies:
+            cursor.execute(
+                """
+                INSERT INTO reservations_tally AS t (name, minute, count)
+                SELECT n.name, date_trunc('minute', clock_timestamp()), n.count
+                FROM unnest(%s::text[], %s::int[]) AS n (name, count) ORDER BY n.name
+                ON CONFLICT (name, minute) DO UPDATE SET count = t.count + EXCLUDED.count
+                """,
+                [list(tallies), list(tallies.values())],
             )
             written += cursor.rowcount
     return written

@@ -1,13 +1,18 @@
 """From a hold to an order: what the buyer agreed to pay is written down, line by line, and frozen."""
 
 import uuid
+from collections import defaultdict
+from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from config.state_machine import move
 from reservations import holds
-from reservations.models import Order, OrderLine, PromoCode, Reservation
+from reservations.models import Claim, Order, OrderLine, PromoCode, Reservation, ReservationLine
 from reservations.pricing import unit_prices
+from ticketing.models import Product, Quota, Slot
 
 
 class HoldEnded(Exception):
@@ -92,3 +97,111 @@ def _refuse_code_used_up(reservation: Reservation, *, email: str) -> None:
     others = Order.objects.filter(reservation__promo_code=code, email__iexact=email).exclude(reservation=reservation)
     if others.exclude(status=Order.Status.CANCELLED).count() >= code.max_uses_per_buyer:
         raise holds.PromoCodeUsedUp
+
+
+@dataclass(frozen=True, slots=True)
+class LostLine:
+    """`slot_id` 0: none. Price and discount are those of one unit."""
+
+    product_id: int
+    slot_id: int
+    price_minor: int
+    discount_minor: int
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostOrder:
+    """What is known of an order that is not in the books any more."""
+
+    code: str
+    reservation_id: uuid.UUID
+    event_id: int
+    currency: str
+    email: str
+    name: str
+    lines: list[LostLine]
+
+
+class DoesNotFit(Exception):
+    """The lost order names something that does not exist, or a reservation that says otherwise."""
+
+
+def write_down_again(lost: LostOrder) -> Order:
+    """The order as a CANCELLED one, with its reservation EXPIRED if that is lost too; nothing is held or sold by it.
+
+    Runs inside the caller's transaction. Raises DoesNotFit.
+    """
+    reservation = Reservation.objects.select_for_update(of=("self",)).filter(pk=lost.reservation_id).first()
+    if reservation is None:
+        reservation = _reservation_again(lost)
+    elif reservation.status == Reservation.Status.ACTIVE:  # its order was lost alone; what it holds is given back first
+        holds.end_active(reservation.pk, to=Reservation.Status.EXPIRED, by="rebuilding", why="its order is rebuilt")
+    elif reservation.status not in (Reservation.Status.EXPIRED, Reservation.Status.RELEASED):
+        raise DoesNotFit(f"its reservation is {reservation.status} without an order")
+    order = Order.objects.create(
+        code=lost.code,
+        reservation=reservation,
+        event_id=lost.event_id,
+        status=Order.Status.CANCELLED,
+        cancelled_at=Now(),
+        email=lost.email,
+        name=lost.name or lost.email,
+        currency=lost.currency,
+        total_minor=sum((line.price_minor - line.discount_minor) * line.quantity for line in lost.lines),
+    )
+    _lines_again(order, lost)
+    return Order.objects.get(pk=order.pk)
+
+
+def _reservation_again(lost: LostOrder) -> Reservation:
+    products = Product.objects.filter(event=lost.event_id, pk__in={line.product_id for line in lost.lines})
+    slots = Slot.objects.filter(event=lost.event_id, pk__in={line.slot_id for line in lost.lines} - {0})
+    if products.count() != len({line.product_id for line in lost.lines}):
+        raise DoesNotFit("its products are not here")
+    if slots.count() != len({line.slot_id for line in lost.lines} - {0}):
+        raise DoesNotFit("its slots are not here")
+    reservation = Reservation.objects.create(
+        pk=lost.reservation_id,
+        event_id=lost.event_id,
+        status=Reservation.Status.EXPIRED,
+        currency=lost.currency,
+        expires_at=Now(),
+        ended_at=Now(),
+    )
+    by_place: dict[tuple[int, int], list[LostLine]] = defaultdict(list)
+    for line in lost.lines:
+        by_place[line.product_id, line.slot_id].append(line)
+    for (product_id, slot_id), units in by_place.items():
+        quantity = sum(unit.quantity for unit in units)
+        row = ReservationLine.objects.create(
+            reservation=reservation,
+            product_id=product_id,
+            slot_id=slot_id or None,
+            quantity=quantity,
+            unit_price_minor=units[0].price_minor,
+            discount_minor=sum(unit.discount_minor * unit.quantity for unit in units),
+        )
+        # What it drew on then is lost with it; what the product draws on today is the best there is.
+        drawn = Quota.objects.filter(products=product_id).filter(Q(slot=None) | Q(slot=slot_id or None))
+        Claim.objects.bulk_create(Claim(line=row, quota=quota, quantity=quantity) for quota in drawn)
+    return reservation
+
+
+def _lines_again(order: Order, lost: LostOrder) -> None:
+    rows = {(row.product_id, row.slot_id or 0): row for row in order.reservation.lines.all()}
+    units = [line for line in lost.lines for _unit in range(line.quantity)]
+    if any((unit.product_id, unit.slot_id) not in rows for unit in units):
+        raise DoesNotFit("its reservation is for something else")
+    OrderLine.objects.bulk_create(
+        OrderLine(
+            order=order,
+            reservation_line=rows[unit.product_id, unit.slot_id],
+            position=position,
+            product_id=unit.product_id,
+            slot_id=unit.slot_id or None,
+            price_minor=unit.price_minor,
+            discount_minor=unit.discount_minor,
+        )
+        for position, unit in enumerate(units, start=1)
+    )

@@ -22,7 +22,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from config import rate_limits, signed_calls
+from config import problems, rate_limits, signed_calls
 from config.dates import clock_time, rfc3339
 from config.money import Money
 from config.origin import is_same_origin
@@ -357,7 +357,7 @@ def _refused(request: HttpRequest, event: Event, refusal: Exception) -> HttpResp
     match refusal:
         case rate_limits.RateLimited():
             demand.limit_hit(refusal.limit, refusal.who)
-            errors = [_too_often(refusal)]
+            errors = [problems.wait_message(refusal)]
             response = _event_page(request, event, errors=errors, wait_seconds=refusal.retry_after, status=429)
             response["Retry-After"] = str(refusal.retry_after)
             return response
@@ -384,20 +384,6 @@ def _refused(request: HttpRequest, event: Event, refusal: Exception) -> HttpResp
             return _event_page(request, event, code_error=code_error, status=409)
         case _:  # InvalidLines: the page offers no other mistake
             return _event_page(request, event, errors=[_("Please choose a time for your tickets.")], status=400)
-
-
-def _too_often(refusal: rate_limits.RateLimited) -> str:
-    seconds = refusal.retry_after
-    minutes = math.ceil(seconds / 60)
-    if seconds <= 90:
-        wait = ngettext("%(n)s second", "%(n)s seconds", seconds) % {"n": seconds}
-    else:
-        wait = ngettext("%(n)s minute", "%(n)s minutes", minutes) % {"n": minutes}
-    if refusal.who == "all":
-        words = _("Very many people are choosing tickets right now. Please press the button again in %(wait)s.")
-    else:
-        words = _("That was often in a short time. Please press the button again in %(wait)s.")
-    return words % {"wait": wait}
 
 
 def _say_what_joining_means(request: HttpRequest, held: holds.Hold, wanted: list[holds.Wanted], code: str) -> None:

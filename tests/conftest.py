@@ -45,9 +45,9 @@ def sandbox(_sandbox_process: SandboxProcess, settings) -> Iterator[SandboxProce
     settings.STRIPE_API_BASE = _sandbox_process.api_base
     settings.STRIPE_SECRET_KEY = _sandbox_process.secret_key
     settings.STRIPE_PUBLISHABLE_KEY = _sandbox_process.publishable_key
-    stripe_gateway._client.cache_clear()
+    stripe_gateway.calls.client.cache_clear()
     yield _sandbox_process
-    stripe_gateway._client.cache_clear()
+    stripe_gateway.calls.client.cache_clear()
 
 
 @pytest.fixture(scope="session")

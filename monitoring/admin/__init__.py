@@ -1,4 +1,4 @@
-"""The office's own pages: signs of life, the schedule, switches, and who did what in the back office."""
+"""The office's own pages: signs of life, the schedule, feature flags, and who did what in the back office."""
 
 from monitoring.admin import flags, office, schedule
 

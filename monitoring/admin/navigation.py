@@ -35,6 +35,7 @@ GROUPS: list[tuple[Any, list[tuple[Any, ...]]]] = [
         [
             (_("Payments"), "credit_card", "payments", "payment"),
             (_("Webhook events"), "webhook", "payments", "webhookevent"),
+            (_("Circuit breaker"), "electrical_services", "payments", "breaker"),
         ],
     ),
     (_("Mail"), [(_("Outgoing e-mails"), "mail", "ticketing", "outgoingemail")]),
@@ -45,7 +46,7 @@ GROUPS: list[tuple[Any, list[tuple[Any, ...]]]] = [
             (_("Groups"), "admin_panel_settings", "auth", "group"),
             (_("API tokens"), "key", "knox", "authtoken"),
             (_("Schedule"), "event_repeat", "django_celery_beat", "periodictask"),
-            (_("Switches"), "toggle_on", "waffle", "switch"),
+            (_("Feature flags"), "toggle_on", "waffle", "flag"),
             (_("Signs of life"), "monitor_heart", "monitoring", "heartbeat"),
             (_("Clean-ups"), "cleaning_services", "reservations", "sweeprun"),
             (_("Rate limit hits"), "speed", "reservations", "limithit"),

@@ -6,158 +6,276 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('payments', '0003_payloads_kept'),
-        ('reservations', '0007_late_and_kept'),
+        ("payments", "0003_payloads_kept"),
+        ("reservations", "0007_late_and_kept"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Breaker',
+            name="Breaker",
             fields=[
-                ('name', models.CharField(max_length=20, primary_key=True, serialize=False, verbose_name='name')),
-                ('status', models.CharField(choices=[('CLOSED', 'closed'), ('OPEN', 'open'), ('HALF_OPEN', 'half open')], default='CLOSED', max_length=10, verbose_name='status')),
-                ('why', models.CharField(blank=True, max_length=250, verbose_name='why')),
-                ('changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='since')),
-                ('probe_until', models.DateTimeField(blank=True, null=True, verbose_name='probe under way until')),
+                ("name", models.CharField(max_length=20, primary_key=True, serialize=False, verbose_name="name")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("CLOSED", "closed"), ("OPEN", "open"), ("HALF_OPEN", "half open")],
+                        default="CLOSED",
+                        max_length=10,
+                        verbose_name="status",
+                    ),
+                ),
+                ("why", models.CharField(blank=True, max_length=250, verbose_name="why")),
+                (
+                    "changed_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name="since"),
+                ),
+                ("probe_until", models.DateTimeField(blank=True, null=True, verbose_name="probe under way until")),
             ],
             options={
-                'verbose_name': 'circuit breaker',
-                'verbose_name_plural': 'circuit breakers',
+                "verbose_name": "circuit breaker",
+                "verbose_name_plural": "circuit breakers",
             },
         ),
         migrations.CreateModel(
-            name='Refund',
+            name="Refund",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveSmallIntegerField(default=1, verbose_name='attempt')),
-                ('idempotency_key', models.CharField(editable=False, max_length=120, unique=True, verbose_name='idempotency key')),
-                ('amount_minor', models.PositiveBigIntegerField(verbose_name='amount in minor units')),
-                ('currency', models.CharField(max_length=3, verbose_name='currency')),
-                ('reason', models.CharField(choices=[('LATE', 'paid too late, no room left'), ('SURPLUS', 'the order was paid already'), ('MISMATCH', "another amount or currency than the order's"), ('STAFF', 'decided by staff')], max_length=10, verbose_name='reason')),
-                ('note', models.CharField(blank=True, max_length=250, verbose_name='note')),
-                ('by', models.CharField(max_length=120, verbose_name='asked for by')),
-                ('status', models.CharField(choices=[('REQUESTED', 'requested'), ('SUBMITTED', 'submitted'), ('SUCCEEDED', 'succeeded'), ('FAILED', 'failed')], default='REQUESTED', max_length=10, verbose_name='status')),
-                ('stripe_refund_id', models.CharField(blank=True, editable=False, max_length=80, null=True, unique=True, verbose_name='Stripe refund')),
-                ('sent_at', models.DateTimeField(blank=True, null=True, verbose_name='first sent to Stripe at')),
-                ('attempts', models.PositiveIntegerField(default=0, verbose_name='attempts to submit')),
-                ('next_attempt_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='next attempt at')),
-                ('last_error', models.CharField(blank=True, max_length=250, verbose_name='last error')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='created at')),
-                ('succeeded_at', models.DateTimeField(blank=True, null=True, verbose_name='succeeded at')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("attempt", models.PositiveSmallIntegerField(default=1, verbose_name="attempt")),
+                (
+                    "idempotency_key",
+                    models.CharField(editable=False, max_length=120, unique=True, verbose_name="idempotency key"),
+                ),
+                ("amount_minor", models.PositiveBigIntegerField(verbose_name="amount in minor units")),
+                ("currency", models.CharField(max_length=3, verbose_name="currency")),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("LATE", "paid too late, no room left"),
+                            ("SURPLUS", "the order was paid already"),
+                            ("MISMATCH", "another amount or currency than the order's"),
+                            ("STAFF", "decided by staff"),
+                        ],
+                        max_length=10,
+                        verbose_name="reason",
+                    ),
+                ),
+                ("note", models.CharField(blank=True, max_length=250, verbose_name="note")),
+                ("by", models.CharField(max_length=120, verbose_name="asked for by")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("REQUESTED", "requested"),
+                            ("SUBMITTED", "submitted"),
+                            ("SUCCEEDED", "succeeded"),
+                            ("FAILED", "failed"),
+                        ],
+                        default="REQUESTED",
+                        max_length=10,
+                        verbose_name="status",
+                    ),
+                ),
+                (
+                    "stripe_refund_id",
+                    models.CharField(
+                        blank=True, editable=False, max_length=80, null=True, unique=True, verbose_name="Stripe refund"
+                    ),
+                ),
+                ("sent_at", models.DateTimeField(blank=True, null=True, verbose_name="first sent to Stripe at")),
+                ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts to submit")),
+                (
+                    "next_attempt_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), verbose_name="next attempt at"
+                    ),
+                ),
+                ("last_error", models.CharField(blank=True, max_length=250, verbose_name="last error")),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name="created at"
+                    ),
+                ),
+                ("succeeded_at", models.DateTimeField(blank=True, null=True, verbose_name="succeeded at")),
             ],
             options={
-                'verbose_name': 'refund',
-                'verbose_name_plural': 'refunds',
-                'ordering': ['-id'],
+                "verbose_name": "refund",
+                "verbose_name_plural": "refunds",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='StripeCalls',
+            name="StripeCalls",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(verbose_name='ten seconds from')),
-                ('operation', models.CharField(max_length=40, verbose_name='operation')),
-                ('outcome', models.CharField(choices=[('OK', 'answered'), ('REFUSED', 'refused'), ('LIMITED', 'too many requests'), ('UNAVAILABLE', 'no answer, or a failure'), ('MISCONFIGURED', 'our key is refused')], max_length=14, verbose_name='outcome')),
-                ('calls', models.PositiveIntegerField(verbose_name='calls')),
-                ('milliseconds', models.PositiveBigIntegerField(verbose_name='milliseconds, added up')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField(verbose_name="ten seconds from")),
+                ("operation", models.CharField(max_length=40, verbose_name="operation")),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("OK", "answered"),
+                            ("REFUSED", "refused"),
+                            ("LIMITED", "too many requests"),
+                            ("UNAVAILABLE", "no answer, or a failure"),
+                            ("MISCONFIGURED", "our key is refused"),
+                        ],
+                        max_length=14,
+                        verbose_name="outcome",
+                    ),
+                ),
+                ("calls", models.PositiveIntegerField(verbose_name="calls")),
+                ("milliseconds", models.PositiveBigIntegerField(verbose_name="milliseconds, added up")),
             ],
             options={
-                'verbose_name': 'calls to Stripe',
-                'verbose_name_plural': 'calls to Stripe',
-                'ordering': ['-at'],
+                "verbose_name": "calls to Stripe",
+                "verbose_name_plural": "calls to Stripe",
+                "ordering": ["-at"],
             },
         ),
         migrations.CreateModel(
-            name='StripeCursor',
+            name="StripeCursor",
             fields=[
-                ('name', models.CharField(max_length=20, primary_key=True, serialize=False, verbose_name='list')),
-                ('read_to', models.DateTimeField(verbose_name='read to')),
-                ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='last run finished at')),
+                ("name", models.CharField(max_length=20, primary_key=True, serialize=False, verbose_name="list")),
+                ("read_to", models.DateTimeField(verbose_name="read to")),
+                ("finished_at", models.DateTimeField(blank=True, null=True, verbose_name="last run finished at")),
             ],
             options={
-                'verbose_name': "place in Stripe's lists",
-                'verbose_name_plural': "places in Stripe's lists",
+                "verbose_name": "place in Stripe's lists",
+                "verbose_name_plural": "places in Stripe's lists",
             },
         ),
         migrations.AddField(
-            model_name='payment',
-            name='refunded_minor',
-            field=models.PositiveBigIntegerField(default=0, help_text='The sum of its refunds, asked for or done, that have not failed.', verbose_name='refunded in minor units'),
+            model_name="payment",
+            name="refunded_minor",
+            field=models.PositiveBigIntegerField(
+                default=0,
+                help_text="The sum of its refunds, asked for or done, that have not failed.",
+                verbose_name="refunded in minor units",
+            ),
         ),
         migrations.AddField(
-            model_name='payment',
-            name='replays',
-            field=models.PositiveIntegerField(default=0, verbose_name='times the checkout was repeated'),
+            model_name="payment",
+            name="replays",
+            field=models.PositiveIntegerField(default=0, verbose_name="times the checkout was repeated"),
         ),
         migrations.AddField(
-            model_name='webhookevent',
-            name='duplicates',
-            field=models.PositiveIntegerField(default=0, verbose_name='came again'),
+            model_name="webhookevent",
+            name="duplicates",
+            field=models.PositiveIntegerField(default=0, verbose_name="came again"),
         ),
         migrations.AddField(
-            model_name='webhookevent',
-            name='processing_ms',
-            field=models.PositiveIntegerField(blank=True, null=True, verbose_name='processing time (ms)'),
+            model_name="webhookevent",
+            name="processing_ms",
+            field=models.PositiveIntegerField(blank=True, null=True, verbose_name="processing time (ms)"),
         ),
         migrations.AddField(
-            model_name='webhookevent',
-            name='source',
-            field=models.CharField(choices=[('WEBHOOK', 'webhook'), ('BACKFILL', "fetched from Stripe's list")], default='WEBHOOK', max_length=10, verbose_name='came by'),
+            model_name="webhookevent",
+            name="source",
+            field=models.CharField(
+                choices=[("WEBHOOK", "webhook"), ("BACKFILL", "fetched from Stripe's list")],
+                default="WEBHOOK",
+                max_length=10,
+                verbose_name="came by",
+            ),
         ),
         migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(condition=models.Q(('status__in', ['NEW', 'OPEN', 'PROCESSING'])), fields=['created_at'], name='payment_undecided'),
+            model_name="payment",
+            index=models.Index(
+                condition=models.Q(("status__in", ["NEW", "OPEN", "PROCESSING"])),
+                fields=["created_at"],
+                name="payment_undecided",
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookevent',
-            index=models.Index(fields=['-received_at'], name='webhook_event_by_time'),
+            model_name="webhookevent",
+            index=models.Index(fields=["-received_at"], name="webhook_event_by_time"),
         ),
         migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('refunded_minor__lte', models.F('amount_received_minor'))), name='payment_refunds_are_at_most_what_was_received'),
+            model_name="payment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("refunded_minor__lte", models.F("amount_received_minor"))),
+                name="payment_refunds_are_at_most_what_was_received",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='breaker',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['CLOSED', 'OPEN', 'HALF_OPEN'])), name='breaker_status_is_known'),
+            model_name="breaker",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["CLOSED", "OPEN", "HALF_OPEN"])), name="breaker_status_is_known"
+            ),
         ),
         migrations.AddField(
-            model_name='refund',
-            name='payment',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='payments.payment', verbose_name='payment'),
+            model_name="refund",
+            name="payment",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="refunds",
+                to="payments.payment",
+                verbose_name="payment",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stripecalls',
-            constraint=models.UniqueConstraint(fields=('at', 'operation', 'outcome'), name='stripe_calls_are_counted_once'),
+            model_name="stripecalls",
+            constraint=models.UniqueConstraint(
+                fields=("at", "operation", "outcome"), name="stripe_calls_are_counted_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='stripecalls',
-            constraint=models.CheckConstraint(condition=models.Q(('calls__gt', 0)), name='stripe_calls_count_something'),
+            model_name="stripecalls",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("calls__gt", 0)), name="stripe_calls_count_something"
+            ),
         ),
         migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(condition=models.Q(('status__in', ['REQUESTED', 'SUBMITTED'])), fields=['next_attempt_at'], name='refund_due'),
+            model_name="refund",
+            index=models.Index(
+                condition=models.Q(("status__in", ["REQUESTED", "SUBMITTED"])),
+                fields=["next_attempt_at"],
+                name="refund_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['REQUESTED', 'SUBMITTED', 'SUCCEEDED', 'FAILED'])), name='refund_status_is_known'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["REQUESTED", "SUBMITTED", "SUCCEEDED", "FAILED"])),
+                name="refund_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('reason__in', ['LATE', 'SURPLUS', 'MISMATCH', 'STAFF'])), name='refund_reason_is_known'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("reason__in", ["LATE", "SURPLUS", "MISMATCH", "STAFF"])),
+                name="refund_reason_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_minor__gt', 0)), name='refund_amount_is_positive'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_minor__gt", 0)), name="refund_amount_is_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['SUBMITTED', 'SUCCEEDED']), _negated=True), ('stripe_refund_id__isnull', False), _connector='OR'), name='refund_submitted_is_known_to_stripe'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status__in", ["SUBMITTED", "SUCCEEDED"]), _negated=True),
+                    ("stripe_refund_id__isnull", False),
+                    _connector="OR",
+                ),
+                name="refund_submitted_is_known_to_stripe",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.UniqueConstraint(condition=models.Q(('reason__in', ['LATE', 'SURPLUS', 'MISMATCH']), models.Q(('status', 'FAILED'), _negated=True)), fields=('payment',), name='refund_by_itself_is_at_most_one_per_payment'),
+            model_name="refund",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("reason__in", ["LATE", "SURPLUS", "MISMATCH"]), models.Q(("status", "FAILED"), _negated=True)
+                ),
+                fields=("payment",),
+                name="refund_by_itself_is_at_most_one_per_payment",
+            ),
         ),
         # Statistics of seconds ago: written at every call, not worth a flush, and empty after a crash.
         migrations.RunSQL(

@@ -82,7 +82,9 @@ class Refund(models.Model):
         ]
         indexes = [
             # The sweep's question: what is not done yet?
-            models.Index(fields=["next_attempt_at"], condition=Q(status__in=["REQUESTED", "SUBMITTED"]), name="refund_due"),
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(status__in=["REQUESTED", "SUBMITTED"]), name="refund_due"
+            ),
         ]
 
     def __str__(self) -> str:

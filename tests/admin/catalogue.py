@@ -9,11 +9,11 @@ from django.db.models import Model
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from knox.models import AuthToken
-from waffle.models import Switch
+from waffle.models import Flag
 
 from monitoring.models import Heartbeat
 from payments import checkout, settlement
-from payments.models import Payment, WebhookEvent
+from payments.models import Breaker, Payment, StripeCalls, WebhookEvent
 from payments.stripe_gateway import Intent
 from reservations.models import Conflict, LimitHit, Order, PromoCode, SweepRun, UsedSignature
 from tests.factories import EventFactory, ProductFactory, QuotaFactory, SlotFactory, UserFactory
@@ -75,7 +75,10 @@ def one_more_of_everything(number: int, staff: User) -> None:
     AuthToken.objects.create(user=UserFactory())
     Group.objects.create(name=f"group {number}")
     Heartbeat.objects.create(part=f"part {number}")
-    Switch.objects.create(name=f"switch-{number}", note="what it switches")
+    Flag.objects.create(name=f"flag-{number}", note="what it switches")
+    Breaker.objects.create(name=f"breaker {number}")
+    calls = {"at": timezone.now(), "operation": f"operation {number}", "outcome": "OK"}
+    StripeCalls.objects.create(**calls, calls=3, milliseconds=300)
     LogEntry.objects.log_actions(staff.pk, [event], CHANGE, change_message="named")
     every = IntervalSchedule.objects.create(every=number + 1, period="seconds")
     PeriodicTask.objects.create(name=f"task {number}", task="monitoring.beat", interval=every)

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from monitoring.models import Heartbeat
-from payments.models import Payment, WebhookEvent
+from payments.models import Breaker, Payment, StripeCalls, WebhookEvent
 from payments.models import StatusChange as PaymentChange
 from reservations.models import (
     Claim,
@@ -32,6 +32,7 @@ from ticketing.models import EventKey, OutgoingEmail, Quota, SerialCounter, Tick
 from ticketing.models import StatusChange as TicketChange
 
 RECORDS = [
+    Breaker,
     Claim,
     Conflict,
     EventKey,
@@ -48,6 +49,7 @@ RECORDS = [
     ReservationKey,
     ReservationLine,
     SerialCounter,
+    StripeCalls,
     SweepRun,
     Ticket,
     TicketChange,

@@ -4,18 +4,16 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterator
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.core.cache import caches
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from waffle.models import Switch
-from waffle.testutils import override_switch
+from waffle.models import Flag
+from waffle.testutils import override_flag
 
 from config import locks, redis_client
-from config.locks import SWITCH, run_alone
+from config.locks import FLAG, run_alone
 from deploy.local.services import EmbeddedValkey
 from tests.redis_faults import forget, nobody, silent
 
@@ -25,7 +23,7 @@ pytestmark = [pytest.mark.row("H12"), pytest.mark.django_db]
 @pytest.fixture(autouse=True)
 def _switched_on(db) -> Iterator[None]:
     forget()
-    Switch.objects.update_or_create(name=SWITCH, defaults={"active": True})
+    Flag.objects.update_or_create(name=FLAG, defaults={"everyone": True})
     caches["switches"].clear()
     yield
     forget()
@@ -93,21 +91,8 @@ def test_two_databases_on_one_redis_do_not_wait_for_each_other(name, monkeypatch
 
 
 def test_switched_off_everybody_goes_on(name):
-    with run_alone(name, seconds=30), override_switch(SWITCH, active=False):
+    with run_alone(name, seconds=30), override_flag(FLAG, active=False):
         assert is_free(name)
-
-
-def test_without_the_switch_everybody_goes_on(name):
-    Switch.objects.filter(name=SWITCH).delete()
-    caches["switches"].clear()
-    with run_alone(name, seconds=30):
-        assert is_free(name)
-
-
-def test_the_migrations_make_the_switch_and_it_is_on():
-    Switch.objects.all().delete()
-    import_module("monitoring.migrations.0002_switches").add(apps, None)
-    assert Switch.objects.get(name=SWITCH).active
 
 
 def test_asking_again_costs_no_query(name):

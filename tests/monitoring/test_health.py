@@ -5,9 +5,11 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
+from waffle.testutils import override_flag
 
 from monitoring import health, heartbeats
 from monitoring.models import Heartbeat
+from payments import breaker
 from payments.models import WebhookEvent
 from reservations import sweeping
 from reservations.models import SweepRun
@@ -75,12 +77,39 @@ def test_a_backlog_degrades(client):
     all_is_well()
     sql(
         "INSERT INTO payments_webhookevent (stripe_id, type, object_id, api_version, is_livemode, payload, status,"
-        " attempts, last_error) SELECT 'evt_' || n, 'x', '', '', false, '{}', 'RECEIVED', 0, ''"
+        " attempts, last_error, source, duplicates)"
+        " SELECT 'evt_' || n, 'x', '', '', false, '{}', 'RECEIVED', 0, '', 'WEBHOOK', 0"
         " FROM generate_series(1, 1001) AS n"
     )
     assert readiness(client) == (200, "degraded", {"backlog"})
     WebhookEvent.objects.filter(stripe_id="evt_1").update(status="PROCESSED")
     assert readiness(client) == (200, "ok", set())
+
+
+@pytest.mark.row("M10", "HC-G1", "HC-G6")
+@pytest.mark.parametrize(
+    ("outcome", "words"), [("UNAVAILABLE", "Stripe does not answer"), ("MISCONFIGURED", "Stripe refuses our key")]
+)
+def test_payments_that_pause_by_themselves_degrade(client, outcome, words):
+    """M10: the shop goes on selling what it can."""
+    all_is_well()
+    for _ in range(5):
+        breaker.report("retrieve", outcome, 1, passed=breaker.Pass())
+    assert readiness(client) == (200, "degraded", {"stripe"})
+    assert readiness(client, "?strict=1")[0] == 503
+    assert client.get("/readyz/").json()["checks"]["stripe"]["detail"].endswith(words)
+    with override_flag(breaker.FLAG, active=False):
+        assert readiness(client) == (200, "ok", set())
+    breaker.close(by="staff:1")
+    assert readiness(client) == (200, "ok", set())
+
+
+@pytest.mark.row("M10")
+def test_payments_that_staff_paused_degrade_without_their_reason(client):
+    all_is_well()
+    breaker.open(by="staff:1", why="a secret reason")
+    assert readiness(client) == (200, "degraded", {"stripe"})
+    assert client.get("/readyz/").json()["checks"]["stripe"]["detail"] == "staff have paused payments"
 
 
 @pytest.mark.row("M10")
@@ -105,7 +134,7 @@ def test_without_the_database_the_office_is_not_ready_and_yet_alive(client):
         connection.close()
         connection.settings_dict["PORT"] = port
     assert (code, word) == (503, "degraded")
-    assert failed == {"database", "migrations", "beat", "sweep", "backlog"}
+    assert failed == {"database", "migrations", "beat", "sweep", "backlog", "stripe"}
     assert alive == 200
     assert readiness(client)[0] == 200
 

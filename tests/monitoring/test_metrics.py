@@ -7,6 +7,8 @@ from django.db.models.functions import Now
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring import heartbeats
+from payments import breaker
+from payments.models import Breaker, StripeCalls
 from reservations import holds, sweeping
 from reservations.models import Conflict, LimitHit, SweepRun
 from tests.factories import EventFactory, ProductFactory
@@ -81,3 +83,29 @@ def test_metrics_tell_of_unmet_demand_with_few_labels(client, settings):
     assert of_products[str(products[-1].pk)] == 23
     assert (len(of_products), of_products["other"]) == (21, 1 + 2 + 3)
     assert found["counterfoil_limit_hits", "holds"] == 6
+
+
+@pytest.mark.row("P6")
+def test_metrics_tell_how_calls_to_stripe_went_in_the_last_hour(client, settings):
+    for outcome, milliseconds in (("OK", 40), ("OK", 60), ("LIMITED", 5)):
+        breaker.report("create", outcome, milliseconds, passed=breaker.Pass())
+    earlier = {"at": Now() - timedelta(minutes=61), "operation": "create", "outcome": "OK"}
+    StripeCalls.objects.create(**earlier, calls=100, milliseconds=100)
+    found = read(client, settings)
+    assert found["counterfoil_stripe_calls", "create", "ok"] == 2
+    assert found["counterfoil_stripe_calls_milliseconds", "create", "ok"] == 100
+    assert found["counterfoil_stripe_calls", "create", "limited"] == 1
+
+
+@pytest.mark.row("P6", "HC-G1", "HC-G2")
+def test_metrics_tell_the_state_of_the_breaker(client, settings):
+    def states() -> dict[str, float]:
+        found = read(client, settings)
+        return {key[1]: value for key, value in found.items() if key[0] == "counterfoil_stripe_breaker_state"}
+
+    assert states() == {"closed": 1, "open": 0, "half_open": 0}
+    breaker.report("create", "MISCONFIGURED", 5, passed=breaker.Pass())
+    assert states() == {"closed": 0, "open": 1, "half_open": 0}
+    Breaker.objects.update(changed_at=Now() - breaker.REST)
+    breaker.enter()
+    assert states() == {"closed": 0, "open": 0, "half_open": 1}

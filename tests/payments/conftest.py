@@ -17,6 +17,6 @@ def debit_sandbox(_debit_process: SandboxProcess, sandbox: SandboxProcess, setti
     """An account with bank debits switched on, in the place of `sandbox`."""
     _debit_process.control.reset()
     settings.STRIPE_API_BASE = _debit_process.api_base
-    stripe_gateway._client.cache_clear()
+    stripe_gateway.calls.client.cache_clear()
     yield _debit_process
-    stripe_gateway._client.cache_clear()
+    stripe_gateway.calls.client.cache_clear()

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from django.db import connection, transaction
 
-from payments import checkout, expiry, settlement, stripe_gateway
+from payments import checkout, expiry, parameters, settlement, stripe_gateway
 from payments.models import Payment
 from reservations import holds, orders
 from reservations.models import Order, Reservation
@@ -265,7 +265,7 @@ def test_an_attempt_that_began_meanwhile_is_not_cancelled_in_our_books_alone(cli
         waiting = threading.Thread(target=lambda: answers.append(at_once([partial(cancel, client, order)])[0]))
         waiting.start()
         wait_for_somebody_to_wait()
-        checkout._new_payment(order, attempt=2)
+        parameters.new_payment(order, attempt=2, mode=Payment.Mode.ELEMENTS)
     waiting.join()
     assert answers[0].status_code == 503
     assert statuses(order) == ("AWAITING_PAYMENT", "ORDERED", "NEW")

@@ -91,6 +91,7 @@ def test_the_status_of_each_stage_in_words(client):
     Order.objects.update(needs_review="odd")
     assert "by hand" in status(client, order)["message"]
     assert order.code in status(client, order)["message"]
+    Payment.objects.update(status="CANCELLED")
     Order.objects.update(needs_review="", status="CANCELLED")
     closed = status(client, order)
     assert (closed["order"], closed["done"]) == ("cancelled", True)

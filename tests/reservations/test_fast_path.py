@@ -154,7 +154,7 @@ def test_what_is_not_ordinary_goes_on_to_django(front, more):
     assert not front.was_fast
     slow = front.call(ADDRESS, wish(product), slowly=True, **more)
     assert fast[0] == slow[0]
-    assert Reservation.objects.count() in {before, before + 2}
+    assert Reservation.objects.count() == before + (2 if fast[0] == 201 else 0)
 
 
 @pytest.mark.row("P3")
@@ -224,10 +224,9 @@ def test_availability_is_fast_with_its_tag_and_never_from_before_the_question(fr
     assert not front.was_fast
     fast, slow = front.call(address), front.call(address, slowly=True)
     assert fast[0] == 200
-    assert (
-        fast[2]["products"] == slow[2]["products"] == [{"id": product.pk, "slot": None, "available": 5, "state": "low"}]
-        or fast[2]["products"][0]["available"] == 5
-    )
+    for content in (fast[2], slow[2]):
+        assert [(line["id"], line["available"]) for line in content["products"]] == [(product.pk, 5)]
+    assert fast[2]["products"] == slow[2]["products"]
     assert plain(fast[1]) == plain(slow[1])
     assert fast[1]["etag"] == slow[1]["etag"]
     known = front.call(address, HTTP_IF_NONE_MATCH=fast[1]["etag"])

@@ -14,7 +14,7 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from psycopg import errors
 
-from reservations import holds, orders, placement
+from reservations import batching, holds, orders, placement
 from reservations.models import Order, PromoCode, Reservation, ReservationKey
 from tests.factories import EventFactory, ProductFactory, PromoCodeFactory, QuotaFactory
 from tests.purchases import BUYER, check_out, counters, end_time, hold, order_of, recount, sql, stock_of
@@ -264,9 +264,9 @@ def test_hc_a7_without_the_lock_on_the_buyer_every_tab_takes_stock(altered_datab
 def test_hc_a7_without_taking_turns_inside_a_call_every_tab_takes_stock(monkeypatch):
     """HC-A7, the other guard off: two requests of one browser in one call do not see each other's hold."""
     product = ProductFactory()
-    requests = [holds._Request([holds.Wanted(product.pk, None, n)], None, "browser", "") for n in (1, 2)]
-    monkeypatch.setattr(holds._Request, "turns", property(lambda _request: set()))
-    holds._reserve_together(product.event.slug, requests)
+    requests = [batching.Request([holds.Wanted(product.pk, None, n)], None, "browser", "") for n in (1, 2)]
+    monkeypatch.setattr(batching.Request, "turns", property(lambda _request: set()))
+    batching.together(product.event.slug, requests)
     assert Reservation.objects.count() == 2
 
 
@@ -307,7 +307,7 @@ def test_hc_a6_crossed_baskets_do_not_deadlock(together, monkeypatch):
 
 def _let_deadlocks_show(monkeypatch) -> None:
     """A victim is not tried again, so that a deadlock is seen."""
-    monkeypatch.setattr(holds, "_call", holds._call.__wrapped__)
+    monkeypatch.setattr(batching, "_call", batching._call.__wrapped__)
 
 
 def _nearly_full(event, *, over: int) -> tuple[Product, Quota]:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from config.money import Money
-from reservations import holds
+from reservations import batching, holds
 from reservations.models import Claim, PromoCode, Reservation, ReservationKey, ReservationLine
 from reservations.recount import differing
 from tests.factories import EventFactory, ProductFactory, PromoCodeFactory, QuotaFactory, SlotFactory
@@ -31,7 +31,7 @@ FAR_TOO_DEAR = 2**62  # three of these are more than PostgreSQL's bigint can say
 
 
 def wish(product: Product, quantity: int = 1, *, key: str | None = None, buyer: str = "", code: str = "") -> Any:
-    return holds._Request([holds.Wanted(product.pk, None, quantity)], key=key, buyer_key=buyer, promo_code=code)
+    return batching.Request([holds.Wanted(product.pk, None, quantity)], key=key, buyer_key=buyer, promo_code=code)
 
 
 def results(answers: Sequence[Any]) -> list[str]:
@@ -40,7 +40,7 @@ def results(answers: Sequence[Any]) -> list[str]:
 
 
 def take_together(event: Event, requests: Sequence[Any]) -> list[Any]:
-    return holds._reserve_together(event.slug, requests)
+    return batching.together(event.slug, requests)
 
 
 # --- decided in order ------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_a_batch_is_one_statement_and_one_moment():
     event = EventFactory()
     products = [ProductFactory(event=event, quotas__capacity=500) for _ in range(3)]
     lines = [holds.Wanted(product.pk, None, 2) for product in products]
-    requests = [holds._Request(lines, key=None, buyer_key="", promo_code="") for _ in range(64)]
+    requests = [batching.Request(lines, key=None, buyer_key="", promo_code="") for _ in range(64)]
     with CaptureQueriesContext(connection) as queries:
         answers = take_together(event, requests)
     assert results(answers) == ["granted"] * 64
@@ -82,7 +82,7 @@ def test_what_each_is_told_is_what_is_stored():
     both = [holds.Wanted(one.pk, None, 2), holds.Wanted(other.pk, None, 1)]
     requests = [
         wish(other, 3),
-        holds._Request(both, key=None, buyer_key="", promo_code=code.code),
+        batching.Request(both, key=None, buyer_key="", promo_code=code.code),
         wish(one, 1, key="k" * 16, buyer="b"),
     ]
     for request, answer in zip(requests, take_together(event, requests), strict=True):
@@ -198,7 +198,7 @@ class World:
             for at, slot, quantity in asked.lines
         ]
         key = f"{asked.key}:{self.event.pk}" if asked.key else None
-        return holds._Request(holds._merged(lines), key=key, buyer_key=asked.buyer, promo_code=asked.code)
+        return batching.Request(holds._merged(lines), key=key, buyer_key=asked.buyer, promo_code=asked.code)
 
     def in_words(self, requests: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
         """The answers, without what differs from world to world."""
@@ -311,7 +311,7 @@ def test_large_batches_of_likely_buyers_are_answered_as_one_by_one(monkeypatch):
     """The same with what a rush is made of: little that is wrong, much that just fits or just does not; seeded. No call
     fails, so none is saved by being repeated one by one."""
     failed = []
-    monkeypatch.setattr(holds, "_call", partial(_noting, failed, holds._call))
+    monkeypatch.setattr(batching, "_call", partial(_noting, failed, batching._call))
     batch, sequence, chance = World(), World(), random.Random(1)
     for _ in range(40):
         compare(batch, sequence, [_likely(chance) for _ in range(chance.randint(4, 10))], chance.choice([0, 0, 3]))
@@ -376,7 +376,8 @@ def test_counters_that_were_altered_by_hand_hurt_only_who_needs_them():
 @pytest.mark.row("H2", "HC-A6")
 def test_hc_a6_crossed_batches_do_not_deadlock(monkeypatch):
     """HC-A6: six processes, two events that share nothing, each batch over all quotas in another order, twenty rounds."""
-    monkeypatch.setattr(holds, "_call", holds._call.__wrapped__)  # a victim is not tried again, so it would be seen
+    # A victim is not tried again, so it would be seen.
+    monkeypatch.setattr(batching, "_call", batching._call.__wrapped__)
     events = [EventFactory() for _ in range(2)]
     products = {
         event: [ProductFactory(event=event, max_per_order=50, quotas__capacity=300) for _ in range(4)]
@@ -392,7 +393,7 @@ def test_hc_a6_crossed_batches_do_not_deadlock(monkeypatch):
             names = [f"browser {next(keys) % 7}" for _ in mine]
             requests = [wish(product, 1, buyer=name) for product, name in zip(mine, names, strict=True)]
             basket = [holds.Wanted(product.pk, None, 1) for product in mine[turn % 3 :]]
-            requests.append(holds._Request(basket, key=f"{next(keys):016}", buyer_key="", promo_code=""))
+            requests.append(batching.Request(basket, key=f"{next(keys):016}", buyer_key="", promo_code=""))
             said += results(take_together(event, requests))
         return said
 
@@ -406,7 +407,7 @@ def test_hc_a6_crossed_batches_do_not_deadlock(monkeypatch):
 def test_inside_somebodys_transaction_a_request_goes_alone_and_is_rolled_back_with_it(monkeypatch):
     """What a batch of others took must not depend on whether one of them rolls back."""
     product = ProductFactory()
-    monkeypatch.setattr(holds._combiner, "ask", None)
+    monkeypatch.setattr(batching._combiner, "ask", None)
     with transaction.atomic():
         hold(product)
         assert stock_of(product) == (1, 0)
@@ -427,7 +428,7 @@ class StuckQuota:
 
     def rush(self, number: int) -> list["_Buyer"]:
         """So many more buyers, all in line: the first of all leads and waits for the quota, the others for it."""
-        lane, combiner = self.product.event.slug, holds._combiner
+        lane, combiner = self.product.event.slug, batching._combiner
         come = []
         for _ in range(number):
             is_led, before = combiner.is_busy(lane), len(combiner._lanes.get(lane, ()))

@@ -422,9 +422,9 @@ def test_a_price_that_staff_change_meanwhile_changes_no_hold(client):
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ({"HOLD_LIMIT_PER_BUYER": "2/m"}, "That was often in a short time."),
-        ({"HOLD_LIMIT_PER_ADDRESS": "2/h"}, "That was often in a short time."),
-        ({"HOLD_LIMIT_OVERALL": "2/m"}, "Very many people are choosing tickets right now."),
+        ({"HOLD_LIMIT_PER_BUYER": "2/m"}, "That was too often in a short time."),
+        ({"HOLD_LIMIT_PER_ADDRESS": "2/h"}, "That was too often in a short time."),
+        ({"HOLD_LIMIT_OVERALL": "2/m"}, "Very many people are here at this moment."),
     ],
 )
 def test_too_many_tries_are_told_how_long_to_wait(client, settings, limits, words):

@@ -16,7 +16,7 @@ from django.conf import settings as project
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
-from waffle.testutils import override_switch
+from waffle.testutils import override_flag
 
 from config import locks, signed_calls
 from monitoring import fallback
@@ -145,7 +145,7 @@ def test_holds_over_are_counted_by_how_long_they_are_over():
 def test_hc_a9_of_two_beats_one_sweeps_while_people_never_wait_for_a_turn(client, log_lines, is_locking):
     """HC-A9: the lock saves double work and nothing more: switched off, both sweep."""
     with (
-        override_switch(locks.SWITCH, active=is_locking),
+        override_flag(locks.FLAG, active=is_locking),
         locks.run_alone("release_expired_holds", seconds=30) as first,
     ):
         assert first
@@ -156,7 +156,7 @@ def test_hc_a9_of_two_beats_one_sweeps_while_people_never_wait_for_a_turn(client
         ended_holds(1)
         assert sweeping.sweep_expired_holds(by="staff:1") == 2 - by_beat
     assert [by for by, _count, _error, _finished in runs()] == (["staff:1"] if is_locking else ["beat", "staff:1"])
-    with override_switch(locks.SWITCH, active=is_locking):
+    with override_flag(locks.FLAG, active=is_locking):
         ended_holds(1)
         assert sweeping.sweep_expired_holds(by="beat", in_turn=True) == 1
 
@@ -166,7 +166,7 @@ def test_without_redis_every_beat_sweeps(settings):
     settings.REDIS_URL = redis_faults.nobody()
     redis_faults.forget()
     ended_holds(1)
-    with override_switch(locks.SWITCH, active=True):
+    with override_flag(locks.FLAG, active=True):
         assert sweeping.sweep_expired_holds(by="beat", in_turn=True) == 1
     redis_faults.forget()
 
