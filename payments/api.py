@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config import features, rate_limits
+from config.dates import rfc3339
 from config.problems import Problem
 from payments import checkout, expiry, order_status, settlement, stripe_gateway
 from payments.serializers import (
@@ -21,7 +22,7 @@ from payments.serializers import (
     order_json,
     placed_json,
 )
-from reservations import demand
+from reservations import demand, holds
 from reservations.api import IDEMPOTENCY_KEY, AnonymousView, idempotency_key
 from reservations.holds import PromoCodeUsedUp
 from reservations.models import Order, Reservation
@@ -77,13 +78,20 @@ class CheckoutView(AnonymousView):
         except checkout.PaymentUnavailable as failure:
             message = _("Payment is paused for a moment; your tickets are kept. Please try again.")
             order = placed_json(failure.order, absolute=absolute)
-            raise Problem(503, "payment_unavailable", message, retryable=True, order=order) from None
+            kept = _kept_until(reservation_id)
+            raise Problem(503, "payment_unavailable", message, retryable=True, order=order, **kept) from None
         except checkout.PaymentRefused as refusal:
             message = _("This cannot be paid as it is; we have been told. Your reference is %(code)s.")
             raise Problem(409, "payment_refused", message % {"code": refusal.order.code}) from None
         headers = {"Idempotent-Replayed": "true"} if done.is_replayed else {}
         status = 200 if done.is_replayed else 201
         return Response(checkout_json(done, absolute=absolute), status=status, headers=headers)
+
+
+def _kept_until(reservation_id: uuid.UUID) -> dict[str, str]:
+    """Until when the tickets are kept now that payment is paused, and the server's time beside it."""
+    held = holds.look_up(reservation_id)
+    return {"expires_at": rfc3339(held.expires_at), "server_time": rfc3339(held.server_time)} if held else {}
 
 
 def _mode(asked: dict[str, Any]) -> str | None:

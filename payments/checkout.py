@@ -22,7 +22,7 @@ from payments import expiry, opening, outage, stripe_gateway
 from payments.models import Payment
 from payments.parameters import new_payment
 from payments.stripe_gateway import Facts
-from reservations import orders, placement
+from reservations import holds, orders, placement
 from reservations.models import Order, Reservation
 
 logger = structlog.get_logger(__name__)
@@ -147,11 +147,17 @@ def _payment_of(order: Order, mode: str | None) -> Payment:
     """The order's payment; a new attempt when the last one was cancelled or failed at Stripe without the order's end."""
     last = order.payments.order_by("-attempt").first()
     if last is None:
-        return new_payment(order, attempt=1, mode=mode_of(order, mode))
+        return _new_payment(order, attempt=1, mode=mode_of(order, mode))
     if order.status == Order.Status.PAID:
         return order.payments.filter(status=Payment.Status.SUCCEEDED).order_by("attempt").first() or last
     is_lost = last.status not in (*Payment.UNDECIDED, Payment.Status.SUCCEEDED)
-    return new_payment(order, attempt=last.attempt + 1, mode=mode_of(order, mode or last.mode)) if is_lost else last
+    return _new_payment(order, attempt=last.attempt + 1, mode=mode_of(order, mode or last.mode)) if is_lost else last
+
+
+def _new_payment(order: Order, *, attempt: int, mode: str) -> Payment:
+    """On Stripe's page nobody sees our clock, so the time it runs to is not moved by the buyer."""
+    holds.fix_time(order.reservation_id, is_fixed=mode == Payment.Mode.HOSTED)
+    return new_payment(order, attempt=attempt, mode=mode)
 
 
 def order_of(reservation_id: uuid.UUID) -> Order | None:

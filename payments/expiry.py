@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
 from config.state_machine import move
-from payments import opening, settlement, stripe_gateway, truth
+from payments import breaker, opening, settlement, stripe_gateway, truth
 from payments.models import Payment
 from payments.stripe_gateway import Facts
 from reservations import orders
@@ -47,7 +47,9 @@ class NotStuck(Exception):
 
 
 def close_due(*, limit: int = 100) -> int:
-    """Closes orders whose reservation's time is over, oldest first; how many were cancelled."""
+    """Closes orders whose reservation's time is over, oldest first; how many were cancelled. Rests while calls are paused."""
+    if breaker.is_open():
+        return 0
     payments = Payment.objects.filter(order=OuterRef("pk"))
     undecided = payments.filter(status__in=Payment.UNDECIDED)
     due = _over().filter(
@@ -71,6 +73,8 @@ def close_due(*, limit: int = 100) -> int:
 
 def close_left_over(*, limit: int = 50) -> int:
     """Ends payments whose order no longer waits for them (paid by another, or released by force); how many."""
+    if breaker.is_open():
+        return 0
     left_over = Payment.objects.filter(
         status__in=Payment.UNDECIDED,
         next_attempt_at__lte=Now(),

@@ -100,6 +100,13 @@ def put_off(event: WebhookEvent, error: str) -> None:
     )
 
 
+def rest(event: WebhookEvent, why: str) -> None:
+    """Nothing was asked of Stripe, because calls are paused: soon again, and the attempt does not count."""
+    WebhookEvent.objects.filter(pk=event.pk, status=WebhookEvent.Status.RECEIVED).update(
+        next_attempt_at=Now() + LEASE, attempts=F("attempts") - 1, last_error=why
+    )
+
+
 def park(event: WebhookEvent, why: str) -> None:
     """Nothing of ours matches: tried again for an hour, then left to staff."""
     if is_old(event):

@@ -1,7 +1,7 @@
 """An order as its buyer may know it: how far it is, what to do next, and the tickets it holds. Reads only."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Count
@@ -29,6 +29,9 @@ class OrderStatus:
     is_done: bool
     should_sync: bool  # Stripe has told us something that we could not deal with yet: asking it now is worth while
     message: str
+    is_owed: bool = False  # some of the money that goes back is not there yet
+    is_undecided: bool = False  # a payment of it may still succeed
+    refunds: list[Refund] = field(default_factory=list)  # as its buyer counts them: a failed one tried again is one
 
     def as_json(self) -> dict[str, Any]:
         """The shape of `GET …/status/`."""
@@ -52,6 +55,7 @@ class _Money:
     going_back: int  # asked for, on its way, or done
     is_owed: bool  # some of that is not done yet
     last_refund: Refund | None
+    refunds: list[Refund] = field(default_factory=list)
 
     def state(self, order: Order) -> str:
         """Of the order itself: that a second payment for it went back does not make a paid order a refunded one."""
@@ -86,7 +90,10 @@ def status_of(order: Order) -> OrderStatus:
         refund=money.state(order),
         is_done=is_complete or (is_closed and (all_went_back or not order.needs_review)),
         should_sync=payment is not None and payment.status in Payment.UNDECIDED and _has_stuck_event(payment),
-        message=_message(order, payment, money, is_complete=is_complete),
+        message=_message(order, payment, money, is_complete=is_complete, is_undecided=is_undecided),
+        is_owed=money.is_owed,
+        is_undecided=is_undecided,
+        refunds=money.refunds,
     )
 
 
@@ -101,13 +108,21 @@ def _money(payments: list[Payment]) -> _Money:
     received = sum(payment.amount_received_minor for payment in payments)
     if not received:
         return _Money(0, 0, is_owed=False, last_refund=None)
-    refunds = list(Refund.objects.filter(payment__in=payments).exclude(status=Refund.Status.FAILED).order_by("id"))
+    refunds = list(Refund.objects.filter(payment__in=payments).order_by("id"))
+    good = [refund for refund in refunds if refund.status != Refund.Status.FAILED]
     return _Money(
         received=received,
         going_back=sum(payment.refunded_minor for payment in payments),
-        is_owed=any(refund.status in Refund.OWED for refund in refunds),
-        last_refund=refunds[-1] if refunds else None,
+        is_owed=any(refund.status in Refund.OWED for refund in good),
+        last_refund=good[-1] if good else None,
+        refunds=[refund for refund in refunds if refund in good or not _is_repeated(refund, refunds)],
     )
+
+
+def _is_repeated(refund: Refund, refunds: list[Refund]) -> bool:
+    """Whether a later row does what this one, which failed, was to do."""
+    same = (refund.payment_id, refund.amount_minor)
+    return any(other.pk > refund.pk and (other.payment_id, other.amount_minor) == same for other in refunds)
 
 
 def _has_stuck_event(payment: Payment) -> bool:
@@ -121,7 +136,7 @@ def _has_stuck_event(payment: Payment) -> bool:
     )
 
 
-def _message(order: Order, payment: Payment | None, money: _Money, *, is_complete: bool) -> str:
+def _message(order: Order, payment: Payment | None, money: _Money, *, is_complete: bool, is_undecided: bool) -> str:
     if order.status == Order.Status.CANCELLED and money.last_refund is not None:
         return _refund_message(money.last_refund)
     if is_complete:
@@ -134,8 +149,11 @@ def _message(order: Order, payment: Payment | None, money: _Money, *, is_complet
         return _("Paid. Your tickets are on their way.")
     if order.status == Order.Status.CANCELLED and payment is not None and payment.status == Payment.Status.SUCCEEDED:
         return _("This order was closed by our staff. Your reference is %(code)s.") % {"code": order.code}
-    if order.status == Order.Status.CANCELLED and payment is not None and payment.status in Payment.UNDECIDED:
-        return _("The time to pay was over before your payment came. If it comes, you get it back or your tickets.")
+    if order.status == Order.Status.CANCELLED and is_undecided:
+        return _(
+            "We have not heard yet whether your payment went through. If it did, you get your tickets while there are"
+            " some left, and else all of your money back."
+        )
     if order.status == Order.Status.CANCELLED:
         return _("This order was closed. You were not charged.")
     if payment is not None and payment.status == Payment.Status.PROCESSING:

@@ -20,7 +20,7 @@ from config.failpoints import failpoint
 from config.money import Money
 from config.nudges import nudge
 from config.state_machine import move
-from payments import stripe_gateway
+from payments import breaker, stripe_gateway
 from payments.models import Payment, Refund
 from payments.stripe_gateway import RefundFacts
 from reservations import orders
@@ -85,6 +85,8 @@ def submit(refund_id: int, *, by: str = "refunds") -> None:
         facts = _sent(refund) if refund.status == Refund.Status.REQUESTED else _asked(refund)
     except stripe_gateway.StripeRefused as refusal:
         _refused(refund.pk, str(refusal), by=by)
+    except stripe_gateway.StripePaused:
+        Refund.objects.filter(pk=refund.pk).update(attempts=F("attempts") - 1, next_attempt_at=Now() + LEASE)
     except (stripe_gateway.StripeUnavailable, stripe_gateway.StripeMisconfigured) as error:
         logger.warning("refund not certain, tried again", refund=refund.pk, error=str(error))
         Refund.objects.filter(pk=refund.pk).update(last_error=str(error)[:250])
@@ -95,6 +97,8 @@ def submit(refund_id: int, *, by: str = "refunds") -> None:
 
 def submit_due(*, limit: int = 50) -> int:
     """Refunds that no task picked up, or whose end is not known yet, oldest first; how many were tried."""
+    if breaker.is_open():
+        return 0
     due = Refund.objects.filter(status__in=Refund.OWED, next_attempt_at__lte=Now()).order_by("next_attempt_at", "id")
     ids = list(due.values_list("pk", flat=True)[:limit])
     for refund_id in ids:

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from config.database import retried_on_conflict
 from config.failpoints import failpoint
-from payments import inbox, matching, rebuilding, refunds, settlement, stripe_gateway, truth
+from payments import breaker, inbox, matching, rebuilding, refunds, settlement, stripe_gateway, truth
 from payments.matching import NoMatch
 from payments.models import Payment, WebhookEvent
 from payments.stripe_gateway import Facts, RefundFacts
@@ -34,10 +34,10 @@ def process(event_id: int, *, only_if_due: bool = False) -> None:
         _handle(event)
     except SoftTimeLimitExceeded:
         raise  # the task's time is over, not the event's fault: its lease ends and the sweep finds it
-    except NoMatch as reason:
+    except (NoMatch, settlement.WrongMode) as reason:
         inbox.park(event, str(reason))
-    except settlement.WrongMode as reason:
-        inbox.park(event, str(reason))
+    except stripe_gateway.StripePaused as pause:
+        inbox.rest(event, str(pause))
     except Exception:  # any bug or fault: the event must not be lost, nor stop the others
         logger.exception("webhook event failed", webhook_event=event.pk, type=event.type, attempt=event.attempts)
         inbox.put_off(event, traceback.format_exc(limit=-8))
@@ -47,7 +47,7 @@ def process(event_id: int, *, only_if_due: bool = False) -> None:
 
 def sweep(*, limit: int = 200) -> int:
     """Processes events that no task picked up (broker down, worker killed); how many were tried."""
-    waiting = inbox.due(limit=limit)
+    waiting = [] if breaker.is_open() else inbox.due(limit=limit)
     for event_id in waiting:
         process(event_id, only_if_due=True)
     return len(waiting)
