@@ -43,7 +43,7 @@ lock: ## Compile pyproject.toml into the hashed lock files (needs uv)
 	$(COMPILE) --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 	sed -i.bak '/^ *#\( *via\)\{0,1\} *-c requirements.lock$$/d' requirements-dev.lock && rm requirements-dev.lock.bak
 
-bench: ## Speed beside yardsticks measured in the same run, 2 minutes (ARGS=--full for the record, ARGS=--help)
+bench: ## Speed beside yardsticks measured in the same run, 4 minutes (ARGS=--full for the record, ARGS=--help)
 	@$(PYTHON) deploy/local/bootstrap.py demo
 	@$(BIN)/python -m deploy.bench $(ARGS)
 

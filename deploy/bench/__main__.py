@@ -29,7 +29,7 @@ from deploy.local.screen import Screen
 from deploy.local.services import ServiceError
 
 # Rows import the product's models, which they can only once Django is set up: their names are kept here.
-IDS = ("PF1", "PF2", "PF3", "PF4", "PF5", "PF6", "PF7", "PF10", "PF12", "PF13", "lock")
+IDS = ("PF1", "PF2", "PF3", "PF4", "PF5", "PF6", "PF7", "PF8", "PF9", "PF10", "PF12", "PF13", "lock")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,7 +37,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--full", dest="size", action="store_const", const=FULL, help="the long form, about 15 minutes")
+    form.add_argument("--full", dest="size", action="store_const", const=FULL, help="the long form, about 25 minutes")
     form.add_argument("--tiny", dest="size", action="store_const", const=TINY, help="for the tests of this tool")
     parser.add_argument("--only", type=_ids, metavar="IDS", help=f"some of {','.join(IDS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")

@@ -40,8 +40,8 @@ class Client:
 
     def run(self, begin: Callable[[], float]) -> Tally:
         """`begin` tells the parent that all is ready, and returns when the work shall start."""
-        work = {Kind.CLOSED: self.closed_loop, Kind.OPEN: self.open_loop, Kind.BURST: self.burst}
-        work[self.job.kind](begin)
+        work = {Kind.CLOSED: self.closed_loop, Kind.BURST: self.burst}
+        work.get(self.job.kind, self.open_loop)(begin)
         self.tally.cpu_seconds = time.process_time() - self.cpu_began
         return self.tally
 
@@ -237,6 +237,9 @@ def _requests(job: Job) -> Iterator[bytes]:
 def _arrivals(job: Job) -> Iterator[float]:
     """Moments of a Poisson process: buyers do not arrive in step."""
     chance = random.Random(job.seed)  # noqa: S311 - repeatable on purpose
+    if job.kind is Kind.ONCE:  # such a process of which we know how many came
+        yield from sorted(chance.uniform(0, job.seconds) for _ in job.requests)
+        return
     at = 0.0
     while (at := at + chance.expovariate(job.per_second)) < job.seconds:
         yield at

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 class Kind(enum.StrEnum):
     CLOSED = "closed"  # each connection asks again as soon as it is answered
     OPEN = "open"  # requests arrive by a clock, whether the server keeps up or not
+    ONCE = "once"  # the same, but each request arrives exactly once
     BURST = "burst"  # every connection asks once, all at one moment
 
 
@@ -20,7 +21,7 @@ class Kind(enum.StrEnum):
 class Job:
     kind: Kind
     port: int
-    requests: tuple[bytes, ...]  # sent in turn
+    requests: tuple[bytes, ...]  # sent in turn, again and again except once
     connections: int
     seconds: float = 0.0  # how long requests are sent; a burst needs none
     per_second: float = 0.0  # arrivals of an open loop

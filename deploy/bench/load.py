@@ -161,6 +161,7 @@ def shares(job: Job, parts: int) -> Sequence[Job]:
         dataclasses.replace(
             job,
             connections=least + (part < more),
+            requests=job.requests[part::parts] if job.kind is Kind.ONCE else job.requests,
             per_second=job.per_second / parts,
             seed=job.seed * 1_000 + part,
         )

@@ -1,7 +1,9 @@
-"""Memory of processes, shared pages counted once: PSS, from Linux."""
+"""What processes cost, from Linux: memory with shared pages counted once (PSS), and time on the cores."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,3 +51,13 @@ def of_process(pid: int) -> Memory:
 
 def of_families(pids: Iterable[int]) -> Memory:
     return sum((of_process(member) for pid in pids for member in family(pid)), Memory())
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the process and all its descendants have had of the cores so far, those that have ended included."""
+    ticks = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            fields = (PROC / str(member) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")

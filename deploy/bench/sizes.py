@@ -21,6 +21,10 @@ class Size:
     burst_seats: int
     arrivals_seconds: float
     arrivals_per_second: tuple[float, float]  # the target's and the moonshot's
+    buyers: int  # who go all the way to their tickets
+    buyers_seconds: float
+    webhooks_seconds: float
+    webhooks_per_minute: tuple[float, float]  # the target's and the moonshot's
     expired_holds: int
     past_holds: tuple[int, ...]
     single_holds: int
@@ -29,8 +33,8 @@ class Size:
 
 SHORT = Size(
     name="short",
-    says="the short form: PF4 runs 10 s instead of 60 s, PF7 releases 20,000 holds instead of 100,000, PF13 grows to "
-    "50,000 past holds instead of 1,000,000 (make bench ARGS=--full)",
+    says="the short form: PF4 and PF9 run 10 s instead of 60 s, PF8 8 s instead of 60 s, PF7 releases 20,000 holds "
+    "instead of 100,000, PF13 grows to 50,000 past holds instead of 1,000,000 (make bench ARGS=--full)",
     rounds=2,
     seconds=1.2,
     connections=100,
@@ -43,6 +47,10 @@ SHORT = Size(
     burst_seats=100,
     arrivals_seconds=10,
     arrivals_per_second=(300, 600),
+    buyers=16,
+    buyers_seconds=8,
+    webhooks_seconds=10,
+    webhooks_per_minute=(2_000, 10_000),
     expired_holds=20_000,
     past_holds=(10, 10_000, 50_000),
     single_holds=100,
@@ -63,6 +71,10 @@ FULL = Size(
     burst_seats=100,
     arrivals_seconds=60,
     arrivals_per_second=(300, 600),
+    buyers=16,
+    buyers_seconds=60,
+    webhooks_seconds=60,
+    webhooks_per_minute=(2_000, 10_000),
     expired_holds=100_000,
     past_holds=(10, 10_000, 1_000_000),
     single_holds=500,
@@ -83,6 +95,10 @@ TINY = Size(
     burst_seats=10,
     arrivals_seconds=1,
     arrivals_per_second=(20, 40),
+    buyers=2,
+    buyers_seconds=1,
+    webhooks_seconds=2,
+    webhooks_per_minute=(600, 1_200),
     expired_holds=200,
     past_holds=(10, 100, 1_000),
     single_holds=20,

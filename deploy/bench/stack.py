@@ -69,8 +69,8 @@ class Stack:
         caller = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         self.plan: Plan = make_plan(VarFolder(folder), ports.free_port(), caller)
         self.plan.stripe = Stripe(
-            api_base="http://127.0.0.1:9",  # nobody: holds never speak to Stripe
-            js_url="http://127.0.0.1:9/v3/stripe.js",
+            api_base=f"http://127.0.0.1:{self.plan.ports['stripe']}",  # nobody is there until a row sells (start_stripe)
+            js_url=f"http://127.0.0.1:{self.plan.ports['stripe']}/v3/stripe.js",
             secret_key=self.plan.secrets.stripe_secret_key,
             publishable_key=self.plan.secrets.stripe_publishable_key,
             webhook_secrets=self.plan.secrets.stripe_webhook_secret,
@@ -141,6 +141,9 @@ class Stack:
             "RATE_LIMITS": "on",
             "HOLD_LIMIT_PER_BUYER": NEVER_REFUSES,
             "HOLD_LIMIT_PER_ADDRESS": NEVER_REFUSES,
+            "CHECKOUT_LIMIT_PER_BUYER": NEVER_REFUSES,
+            "CHECKOUT_LIMIT_PER_ADDRESS": NEVER_REFUSES,
+            "SYNC_LIMIT_PER_ADDRESS": NEVER_REFUSES,
             **self.variables,
             **more,
         }
@@ -157,7 +160,7 @@ class Stack:
 
     def _start_web(self, name: str, application: str, ready_path: str, **more: str) -> Web:
         """The demo's own command line, but for the application, the port and the numbers of workers and threads."""
-        port = ports.free_port()
+        port = ports.free_port(avoid=frozenset(self.plan.ports.values()))
         argv = ["config.wsgi:application", "--port", "--workers", "--blocking-threads"]
         values = [application, str(port), str(self.workers), str(self.threads)]
         command = self.plan.commands()["web"]
@@ -172,6 +175,14 @@ class Stack:
     def start_worker_and_beat(self) -> list[processes.Child]:
         commands = self.plan.commands()
         return [self.spawn(role, commands[role], self.environment(role))[0] for role in ("worker", "beat")]
+
+    def start_stripe(self) -> processes.Child:
+        """The offline Stripe as the demo has it, but telling nobody of its events until it is given an address."""
+        command = self.plan.commands()["stripe"]
+        at = command.index("--webhook-url")
+        child, log = self.spawn("stripe", [*command[:at], *command[at + 2 :]], self.plan.stripe_env())
+        wait_until(lambda: answers(self.plan.ports["stripe"], "/_control/"), "the offline Stripe", child, log)
+        return child
 
     def spawn(self, name: str, command: list[str], env: Mapping[str, str]) -> tuple[processes.Child, Path]:
         log = self.folder / "log" / f"{name}.log"

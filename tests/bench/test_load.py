@@ -90,6 +90,17 @@ def test_in_an_open_loop_the_time_spent_waiting_for_a_connection_counts():
     assert outcome.tally.latencies[-1] > 2 * statistics.median(outcome.tally.latencies[:2])
 
 
+def test_what_shall_arrive_once_arrives_once_and_spread_over_the_time():
+    requests = tuple(wire.request("POST", f"/{number}/", host="h", body=b"{}") for number in range(41))
+    with serving(lambda number: 200) as server:
+        outcome = load.run(Job(Kind.ONCE, server.port, requests, connections=4, seconds=1.0), processes=3)
+    assert sorted(path for _, path, _, _ in server.asked) == sorted(f"/{number}/" for number in range(41))
+    assert outcome.tally.statuses == {200: 41}
+    arrived = [at - outcome.began for at in outcome.tally.times]
+    assert any(at < 0.5 for at in arrived)
+    assert any(at > 0.5 for at in arrived)
+
+
 @pytest.mark.parametrize("is_warm", [True, False])
 def test_a_burst_asks_once_over_each_connection(is_warm: bool):
     with serving(lambda number: 201 if number < 10 else 409) as server:

@@ -1,4 +1,4 @@
-"""One real run of two rows, with tiny numbers: that it measures the product, and leaves nothing behind."""
+"""Real runs of some rows, with tiny numbers: that they measure the product, and leave nothing behind."""
 
 import json
 import subprocess
@@ -33,6 +33,30 @@ def test_a_tiny_run_measures_the_product_and_cleans_up(tmp_path: Path):
     assert "| PF3.exact" in done.stdout
     left = {folder for folder in (ROOT / "var").glob("bench-*") if folder not in before}
     assert not left or all(folder.name not in done.stdout for folder in left)
+
+
+def test_a_tiny_run_sells_to_the_end_and_takes_a_burst_of_webhooks(tmp_path: Path):
+    """With web, worker, beat and the offline Stripe: what was bought has its ticket, what was told has its effect."""
+    path = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.bench", "--tiny", "--only", "PF8,PF9", "--threads", "8", "--json", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    rows = {row["id"]: row for row in json.loads(path.read_text())["rows"]}
+    assert list(rows) == ["PF8.rate", "PF8.ticket", "PF9.answers", "PF9.ack", "PF9.drained"]
+    # Not how fast, which is this machine's, but that it was all done:
+    assert rows["PF8.rate"]["numbers"]["purchases"] > 0
+    assert rows["PF8.rate"]["numbers"]["stripe_alone_per_second"] > 0
+    assert "WRONG" not in done.stdout
+    assert rows["PF8.ticket"]["value"] > 0
+    assert rows["PF9.answers"]["value"] == 0, rows["PF9.answers"]["notes"]
+    assert rows["PF9.ack"]["value"] > 0
+    assert rows["PF9.drained"]["value"] > 0
 
 
 def test_it_says_what_it_can_do():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from deploy.bench.office import Office
 from deploy.bench.report import Row
-from deploy.bench.rows import cost, engine, growth, http, rush
+from deploy.bench.rows import cost, engine, growth, http, purchases, rush
 
 Measure = Callable[[Office], Sequence[Row]]
 
@@ -17,6 +17,8 @@ ROWS: dict[str, Measure] = {
     "PF5": http.sold_out,
     "PF6": http.availability,
     "PF7": growth.sweep,
+    "PF8": purchases.end_to_end,
+    "PF9": purchases.webhooks,
     "PF10": cost.statements,
     "PF13": growth.past,
     "lock": engine.redis_lock,
