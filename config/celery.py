@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init, worker_init
+from celery.signals import beat_init, task_prerun, worker_init
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -29,6 +29,16 @@ def check_settings(**kwargs: Any) -> None:
     mistakes = [str(found) for found in run_checks(tags=[Tags.compatibility, Tags.models]) if found.is_serious()]
     if mistakes:
         raise SystemExit("\n".join(mistakes))
+
+
+@task_prerun.connect
+def replace_broken_connections(**kwargs: Any) -> None:
+    """A worker keeps its database connection from task to task (CELERY_DB_REUSE_MAX), as the web does between requests:
+    a new one costs more than most tasks. What broke or grew old meanwhile is replaced first.
+    """
+    from django.db import close_old_connections  # inline: Django is not set up when this module is loaded
+
+    close_old_connections()
 
 
 @worker_init.connect

@@ -15,7 +15,7 @@ import structlog
 from django.conf import settings
 from django.db import DataError, IntegrityError, InternalError, OperationalError, connection
 
-from config import rate_limits
+from config import features, rate_limits
 from config.combining import Combiner, Overloaded
 from config.database import retried_on_conflict
 from config.money import Money
@@ -26,6 +26,7 @@ from reservations.terms import HeldLine, Hold, Wanted
 
 logger = structlog.get_logger(__name__)
 
+FLAG = "hold-combining"
 PATIENCE_SECONDS = 10.0  # beyond the database's own lock_timeout
 
 
@@ -47,8 +48,8 @@ class Request:
 
 
 def ask(event_slug: str, request: Request) -> dict[str, Any]:
-    """The database's answer. Inside somebody's transaction, or with HOLD_BATCH=1, the request goes alone."""
-    if settings.HOLD_BATCH <= 1 or connection.in_atomic_block:
+    """The database's answer. Inside somebody's transaction, with HOLD_BATCH=1 or its flag off, the request goes alone."""
+    if settings.HOLD_BATCH <= 1 or connection.in_atomic_block or not features.is_on(FLAG, subject=event_slug):
         answer = together(event_slug, [request])[0]
         if isinstance(answer, Exception):
             raise answer
@@ -179,6 +180,7 @@ def _granted(
         server_time=said["now"],
         is_live=True,
         can_extend=said["extension_minutes"] > 0,
+        is_time_fixed=False,
         extension_minutes=said["extension_minutes"],
         promo_code=request.promo_code,
         lines=[

@@ -43,6 +43,7 @@ __all__ = [
     "end_ordered",
     "extend",
     "extend_by_staff",
+    "fix_time",
     "look_up",
     "of_buyer",
     "release",
@@ -216,6 +217,7 @@ def extend(reservation_id: uuid.UUID) -> Hold | None:
             FROM ticketing_event e
             WHERE e.id = r.event_id AND r.id = %s AND r.status IN ('ACTIVE', 'ORDERED')
               AND r.extended_at IS NULL AND r.expires_at > clock_timestamp() AND e.extension_minutes > 0
+              AND NOT r.is_time_fixed
             """,
             [reservation_id],
         )
@@ -226,8 +228,14 @@ def extend(reservation_id: uuid.UUID) -> Hold | None:
             raise NotExtendable("not_extendable")
         if not hold.is_live:
             raise NotExtendable("ended")
-        raise NotExtendable("not_extendable" if hold.extension_minutes == 0 else "already_extended")
+        never = hold.extension_minutes == 0 or hold.is_time_fixed
+        raise NotExtendable("not_extendable" if never else "already_extended")
     return hold
+
+
+def fix_time(reservation_id: uuid.UUID, *, is_fixed: bool) -> None:
+    """Whether the buyer may extend it, from now on; in the caller's transaction, its row locked."""
+    Reservation.objects.filter(pk=reservation_id).update(is_time_fixed=is_fixed)
 
 
 @transaction.atomic
@@ -392,7 +400,11 @@ def _hold(described: dict[str, Any]) -> Hold:
         expires_at=datetime.fromisoformat(described["expires_at"]),
         server_time=datetime.fromisoformat(described["server_time"]),
         is_live=is_live,
-        can_extend=is_live and not described["is_extended"] and described["extension_minutes"] > 0,
+        can_extend=is_live
+        and not described["is_extended"]
+        and described["extension_minutes"] > 0
+        and not described["is_time_fixed"],
+        is_time_fixed=described["is_time_fixed"],
         extension_minutes=described["extension_minutes"],
         promo_code=described["promo_code"],
         lines=[

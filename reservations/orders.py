@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from config.database import database_now, retried_on_conflict
 from config.failpoints import failpoint
 from config.money import Money
-from config.state_machine import move
+from config.state_machine import MoveRefused, move
 from reservations import holds
 from reservations.models import Claim, Order, OrderLine, PromoCode, Reservation
 from ticketing import emails, issuing, quotas
@@ -35,8 +35,11 @@ def lock(order_id: int) -> Order:
 def confirm(order: Order, *, by: str, why: str) -> None:
     """The order is paid (or free): reservation CONFIRMED, tickets issued, e-mail queued, held becomes sold.
 
-    All in the caller's transaction, on an order that `lock` returned; the quotas come last.
+    All in the caller's transaction, on an order that `lock` returned; the quotas come last. A closed order's stock is no
+    longer held: MoveRefused (see `revive`).
     """
+    if order.status != Order.Status.AWAITING_PAYMENT:
+        raise MoveRefused(f"order {order.code} is {order.status}, not awaiting payment")
     _confirm(order, by=by, why=why, is_late=False)
 
 
@@ -70,6 +73,8 @@ def revive(order: Order, *, by: str, why: str) -> None:
     transaction must be rolled back. Whether there is room is decided by the counters' own constraints, so the quotas can
     come last here too.
     """
+    if order.status != Order.Status.CANCELLED:
+        raise MoveRefused(f"order {order.code} is {order.status}, not cancelled")
     if reason := _why_not_sold_now(order):
         raise NoRoom(reason)
     try:

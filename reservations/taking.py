@@ -19,7 +19,7 @@ def take(
     """The hold, and whether it was there before. `meta`: the request's WSGI environment. Raises Problem."""
     attempt = rate_limits.attempt_of("hold", meta)
     try:
-        return holds.reserve(event, lines=lines, key=key, promo_code=promo_code, attempt=attempt)
+        hold, was_there = holds.reserve(event, lines=lines, key=key, promo_code=promo_code, attempt=attempt)
     except holds.SoldOut as refusal:
         for line in refusal.lines:
             demand.conflict(line["product"], line["slot"], line["requested"])
@@ -28,7 +28,12 @@ def take(
         demand.limit_hit(refusal.limit, refusal.who)
         raise rate_limited(refusal) from None
     except holds.Refusal as refusal:
+        if isinstance(refusal, holds.KeyReused):
+            demand.tally("hold_key_reused")
         raise _problem(refusal, promo_code) from None
+    if was_there:
+        demand.tally("hold_replayed")
+    return hold, was_there
 
 
 def _problem(refusal: holds.Refusal, promo_code: str) -> Problem:

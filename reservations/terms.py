@@ -43,6 +43,7 @@ class Hold:
     server_time: datetime
     is_live: bool
     can_extend: bool
+    is_time_fixed: bool  # being paid where no clock of ours is seen
     extension_minutes: int
     promo_code: str  # empty: none
     lines: list[HeldLine]

@@ -173,7 +173,7 @@ def extend(request: HttpRequest, reservation_id: uuid.UUID) -> HttpResponse:
         reasons = {
             "already_extended": _("The time was extended before; that works once."),
             "ended": _("The time is over."),
-            "not_extendable": _("This event does not extend the time."),
+            "not_extendable": _("The time cannot be extended here."),
         }
         messages.warning(request, reasons[refusal.code])
     else:

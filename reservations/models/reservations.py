@@ -52,6 +52,7 @@ class Reservation(models.Model):
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     expires_at = models.DateTimeField(_("expires at"))
     extended_at = models.DateTimeField(_("extended at"), null=True, blank=True)
+    is_time_fixed = models.BooleanField(_("its buyer cannot extend it"), default=False, db_default=False)
     kept_at = models.DateTimeField(_("kept while payment was paused"), null=True, blank=True)  # by the system, once
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)  # released or expired
 

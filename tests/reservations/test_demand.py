@@ -157,7 +157,8 @@ def test_two_processes_with_the_same_products_in_crossed_order_do_not_deadlock()
 
     def write(mine: list[tuple[int, int]]) -> None:
         for _ in range(40):
-            demand._write(Counter(mine), Counter(mine), Counter({("holds", str(place)): 1 for place in mine}))
+            hits, tallies = Counter(("holds", str(place)) for place in mine), Counter(str(place) for place in mine)
+            demand._write(Counter(mine), Counter(mine), hits, tallies)
 
     results = at_once([partial(write, order) for order in (places, places[::-1], places[3:] + places[:3])])
     assert results == [None] * 3

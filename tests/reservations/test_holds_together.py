@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from waffle.testutils import override_flag
 
 from config.money import Money
 from reservations import batching, holds
@@ -480,6 +481,17 @@ def test_the_threads_of_one_process_share_a_call(stuck):
     assert len(of_type([buyer.told() for buyer in buyers], holds.Hold)) == 11
     assert Reservation.objects.values("created_at").distinct().count() == 2
     assert stock_of(stuck.product) == recount(stuck.product.quotas.get()) == (11, 0)
+
+
+@pytest.mark.row("H1", "P18")
+def test_its_flag_off_each_waits_for_the_quota_by_itself(stuck):
+    with override_flag(batching.FLAG, active=False):
+        buyers = [_Buyer(stuck.product) for _ in range(6)]
+        stuck.buyers += buyers
+        _until(lambda: len(_waiting()) == 6)
+        stuck.let_go()
+        assert len(of_type([buyer.told() for buyer in buyers], holds.Hold)) == 6
+    assert stock_of(stuck.product) == recount(stuck.product.quotas.get()) == (6, 0)
 
 
 @pytest.mark.row("H1", "HC-M1")

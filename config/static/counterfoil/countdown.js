@@ -62,7 +62,7 @@ class Countdown {
     this.clock = serverClock(serverTime);
     this.secondsBefore = Infinity;
     const extend = this.element.querySelector("[data-extend]");
-    if (extend) extend.hidden = !canExtend;
+    if (extend && canExtend !== undefined) extend.hidden = !canExtend;
     const time = new Intl.DateTimeFormat(document.documentElement.lang, {
       timeStyle: "medium",
       hourCycle: "h23",
@@ -87,7 +87,8 @@ class Countdown {
     }
   }
 
-  end() {
+  /** `isShown` false: the page says in other words why. */
+  end({ isShown = true } = {}) {
     if (this.hasEnded) return;
     this.hasEnded = true;
     clearTimeout(this.timer);
@@ -95,9 +96,9 @@ class Countdown {
       if (part.matches("fieldset")) part.disabled = true;
       else part.hidden = true;
     }
-    for (const part of document.querySelectorAll("[data-when-ended]")) part.hidden = false;
+    for (const part of document.querySelectorAll("[data-when-ended]")) part.hidden = !isShown;
     const voice = document.querySelector("[data-ended-voice]");
-    if (voice) voice.textContent = this.element.dataset.sayEnded;
+    if (voice && isShown) voice.textContent = this.element.dataset.sayEnded;
     this.element.hidden = true;
     document.dispatchEvent(new CustomEvent("hold:ended"));
   }
