@@ -15,8 +15,8 @@ from .contract import Contract
 
 
 class CheckedHTTPClient(stripe.RequestsClient):
-    def __init__(self, contract: Contract, *, is_lenient: bool) -> None:
-        super().__init__(timeout=10)
+    def __init__(self, contract: Contract, *, is_lenient: bool, timeout_seconds: int = 10) -> None:
+        super().__init__(timeout=timeout_seconds)
         self._contract = contract
         self._is_lenient = is_lenient
 

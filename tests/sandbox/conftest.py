@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.stripe_sandbox.process import Control, SandboxProcess
 
+from . import live
 from .clients import client
 from .contract import Contract
 from .host_page import HostPage
@@ -15,6 +16,14 @@ from .receiver import Receiver
 from .wire import Wire
 
 WEBHOOK_SECRET = "whsec_of_the_tests"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    live.on_both_sides(metafunc)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    live.leave_out(config, items)
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +51,11 @@ def control(sandbox: SandboxProcess) -> Control:
 
 
 @pytest.fixture
-def api(sandbox: SandboxProcess, contract: Contract) -> stripe.StripeClient:
-    """Every exchange is checked against the official OpenAPI file."""
-    return client(sandbox, contract)
+def api(request: pytest.FixtureRequest, contract: Contract) -> stripe.StripeClient:
+    """Every exchange is checked against the official OpenAPI file. For tests marked `live` also Stripe itself."""
+    if getattr(request, "param", "offline") == "stripe":
+        return live.client(contract)
+    return client(request.getfixturevalue("sandbox"), contract)
 
 
 @pytest.fixture

@@ -42,6 +42,46 @@ def _violations(page: Page) -> list[str]:
     ]
 
 
+def _session(api: stripe.StripeClient) -> stripe.checkout.Session:
+    product = {"name": "Stalls", "description": "Row 4, seats 7 and 8"}
+    item = {"price_data": {"currency": "eur", "unit_amount": 2100, "product_data": product}, "quantity": 2}
+    return api.v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [item],  # type: ignore[list-item]
+            "success_url": "https://tickets.example/",
+            "cancel_url": "https://tickets.example/basket/",
+            "billing_address_collection": "required",
+            "payment_method_types": ["card", "sepa_debit"],
+        }
+    )
+
+
+def test_the_hosted_page_has_no_violations(
+    sized: Page, scheme: str, api: stripe.StripeClient, control: Control
+) -> None:
+    def look(state: str) -> list[str]:
+        assert sized.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{state} scrolls sideways"
+        return [f"{state}: {text}" for text in _violations(sized)]
+
+    opened, expired, paid = _session(api), _session(api), _session(api)
+    urls = [str(session.url) for session in (opened, expired, paid)]
+    control.expire_session(expired.id)
+    control.pay_session(paid.id)
+    sized.goto(urls[0])
+    wrong = look("open")
+    sized.get_by_text("Test cards").click()
+    sized.get_by_role("button", name="Pay €42.00").click()
+    wrong += look("with complaints")
+    sized.get_by_label("Bank debit").check()
+    wrong += look("bank debit")
+    sized.goto(urls[1])
+    wrong += look("expired")
+    sized.goto(urls[2])
+    wrong += look("complete")
+    assert wrong == []
+
+
 def test_pages_have_no_violations(
     sized: Page, scheme: str, sandbox: SandboxProcess, api: stripe.StripeClient, control: Control
 ) -> None:
@@ -51,13 +91,18 @@ def test_pages_have_no_violations(
     waiting = control.pay(intent.id, "pm_card_authenticationRequired", complete=None)
     bank = waiting["next_action"]["use_stripe_sdk"]["stripe_js"]
     event = control.events()[0]["id"]
-    control.pay(api.v1.payment_intents.create({"amount": 900, "currency": "eur"}).id)
+    paid = api.v1.payment_intents.create({"amount": 900, "currency": "eur"}).id
+    control.pay(paid)
+    api.v1.refunds.create({"payment_intent": paid, "amount": 300})
+    _session(api)
     dashboard = sandbox.dashboard_url
     pages = {
-        f"{sandbox.api_base}/v3/payment-element": "input",
+        f"{sandbox.api_base}/v3/payment-element": "input[name=number]",
         bank: "button",
         f"{dashboard}#/payments": "table",
         f"{dashboard}#/payments/{intent.id}": "table",
+        f"{dashboard}#/payments/{paid}": "form",
+        f"{dashboard}#/sessions": "table",
         f"{dashboard}#/events": "table",
         f"{dashboard}#/events/{event}": "h2",
         f"{dashboard}#/requests": "table",

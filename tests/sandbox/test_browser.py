@@ -197,3 +197,18 @@ def test_the_dashboard_shows_payments_and_resends(
     expect(page.get_by_role("heading", level=1)).to_have_text("payment_intent.succeeded")
     page.get_by_role("button", name="Resend").click()
     expect(page.get_by_text("no webhook endpoint")).to_be_visible()
+
+
+def test_refunding_from_the_dashboard(
+    page: Page, sandbox: SandboxProcess, intent: stripe.PaymentIntent, control: Control
+) -> None:
+    control.pay(intent.id)
+    page.goto(f"{sandbox.dashboard_url}#/payments/{intent.id}")
+    page.get_by_label("Amount (EUR)").fill("12.34")
+    page.get_by_role("button", name="Refund", exact=True).click()
+    expect(page.get_by_text("€12.34 refunded.")).to_be_visible()
+    expect(page.get_by_label("Amount (EUR)")).to_have_value("29.66")
+    page.get_by_role("button", name="Refund", exact=True).click()
+    expect(page.get_by_role("button", name="Refund", exact=True)).to_have_count(0)
+    expect(page.get_by_role("table", name="Refunds").get_by_text("Succeeded")).to_have_count(2)
+    assert [refund["amount"] for refund in control.refunds(intent.id)] == [1234, 2966]

@@ -34,6 +34,21 @@ def test_tampering_with_an_amount(api: stripe.StripeClient, control: Control) ->
     assert isinstance(seen.latest_charge, stripe.Charge) and seen.latest_charge.amount_captured == 1
 
 
+def test_money_that_came_after_all(api: stripe.StripeClient, control: Control) -> None:
+    """A canceled intent that has succeeded: impossible at Stripe, and what an office must survive all the same."""
+    intent = _new(api)
+    api.v1.payment_intents.cancel(intent)
+    events = len(control.events())
+    control.modify(intent, status="succeeded")
+    seen = api.v1.payment_intents.retrieve(intent, {"expand": ["latest_charge"]})
+    assert (seen.status, seen.amount_received) == ("succeeded", 4200)
+    assert isinstance(seen.latest_charge, stripe.Charge) and seen.latest_charge.paid
+    assert control.ledger()["totals"]["eur"]["received"] == 4200 and len(control.events()) == events
+    assert api.v1.refunds.create({"payment_intent": intent}).amount == 4200
+    with pytest.raises(ControlError, match="can only be made succeeded"):
+        control.modify(intent, status="canceled")
+
+
 def test_paying_what_cannot_be_paid_is_an_error(api: stripe.StripeClient, control: Control) -> None:
     intent = _new(api)
     control.pay(intent)
@@ -85,7 +100,7 @@ def test_reset_forgets_everything_but_the_endpoints(
     control.add_fault("http_429", count=9)
     control.advance(1000)
     control.reset()
-    assert control.ledger() == {"payment_intents": [], "totals": {}}
+    assert control.ledger() == {"payment_intents": [], "refunds": [], "totals": {}}
     assert control.faults() == [] and control.requests() == []
     with pytest.raises(stripe.InvalidRequestError):
         api.v1.payment_intents.retrieve(intent)

@@ -74,7 +74,7 @@ def test_a_bad_request_is_refused_in_stripes_shape(name: str, wire: Wire, contra
         ("GET", "/v1/payment_intents/"),
         ("DELETE", "/v1/payment_intents"),
         ("GET", "/v1/unicorns"),
-        ("POST", "/v1/refunds"),
+        ("POST", "/v1/products"),
         ("GET", "/v2/payments"),
     ],
 )

@@ -33,6 +33,7 @@ def test_a_new_intent_waits_for_a_payment_method(api: stripe.StripeClient) -> No
     assert intent.payment_method_types == ["card"]
 
 
+@pytest.mark.live
 def test_paying_with_a_card(api: stripe.StripeClient) -> None:
     intent = _create(api)
     paid = api.v1.payment_intents.confirm(
@@ -46,17 +47,20 @@ def test_paying_with_a_card(api: stripe.StripeClient) -> None:
     assert api.v1.charges.retrieve(paid.latest_charge.id).payment_intent == intent.id
 
 
+@pytest.mark.live
 def test_creating_and_confirming_in_one_call(api: stripe.StripeClient) -> None:
     intent = _create(api, confirm=True, payment_method="pm_card_mastercard", return_url=RETURN_URL)
     assert intent.status == "succeeded"
 
 
+@pytest.mark.live
 def test_choosing_a_method_first_asks_for_confirmation(api: stripe.StripeClient) -> None:
     intent = _create(api, payment_method="pm_card_visa")
     assert intent.status == "requires_confirmation"
     assert api.v1.payment_intents.confirm(intent.id, {"return_url": RETURN_URL}).status == "succeeded"
 
 
+@pytest.mark.live
 def test_a_decline_leaves_the_intent_open_for_another_card(api: stripe.StripeClient) -> None:
     intent = _create(api)
     with pytest.raises(stripe.CardError) as refusal:
@@ -111,12 +115,14 @@ def test_authenticated_and_then_declined(api: stripe.StripeClient, control: Cont
     assert declined.status == "requires_payment_method"
 
 
+@pytest.mark.live
 def test_off_session_cannot_authenticate(api: stripe.StripeClient) -> None:
     with pytest.raises(stripe.CardError) as refusal:
         _create(api, confirm=True, payment_method="pm_card_authenticationRequired", off_session=True)
     assert refusal.value.code == "authentication_required"
 
 
+@pytest.mark.live
 def test_canceling(api: stripe.StripeClient) -> None:
     intent = _create(api)
     canceled = api.v1.payment_intents.cancel(intent.id, {"cancellation_reason": "abandoned"})
@@ -127,6 +133,7 @@ def test_canceling(api: stripe.StripeClient) -> None:
     assert refusal.value.code == "payment_intent_unexpected_state"
 
 
+@pytest.mark.live
 def test_a_paid_intent_cannot_be_canceled_and_the_refusal_carries_it(api: stripe.StripeClient) -> None:
     intent = _create(api, confirm=True, payment_method="pm_card_visa", return_url=RETURN_URL)
     with pytest.raises(stripe.InvalidRequestError) as refusal:
@@ -146,6 +153,7 @@ def test_canceling_while_the_buyer_authenticates(api: stripe.StripeClient, contr
     assert api.v1.payment_intents.retrieve(intent.id).status == "canceled"
 
 
+@pytest.mark.live
 def test_updating_until_paid(api: stripe.StripeClient) -> None:
     intent = _create(api)
     changed = api.v1.payment_intents.update(intent.id, {"amount": 5000, "metadata": {"order": "", "seat": "4"}})
@@ -229,9 +237,9 @@ def test_customers(api: stripe.StripeClient) -> None:
     assert [found.id for found in api.v1.customers.list({"email": "ada@example.org"}).data] == [customer.id]
 
 
-def test_balance_is_what_was_received(api: stripe.StripeClient) -> None:
+def test_balance_is_what_was_received_less_the_fee(api: stripe.StripeClient) -> None:
     _create(api, confirm=True, payment_method="pm_card_visa", return_url=RETURN_URL)
-    assert [(part.amount, part.currency) for part in api.v1.balance.retrieve().pending] == [(4200, "eur")]
+    assert [(part.amount, part.currency) for part in api.v1.balance.retrieve().pending] == [(4200 - 152, "eur")]
 
 
 def test_a_publishable_key_sees_only_what_its_secret_opens(api: stripe.StripeClient, sandbox: SandboxProcess) -> None:
@@ -250,3 +258,13 @@ def test_a_publishable_key_sees_only_what_its_secret_opens(api: stripe.StripeCli
     assert get(f"/{intent.id}")[0] == 400
     assert get(f"/{intent.id}", client_secret=str(other.client_secret))[0] == 400
     assert get("")[0] == 403
+
+
+@pytest.mark.live
+def test_where_things_are_shipped_to(api: stripe.StripeClient) -> None:
+    ada = {"name": "Ada", "address": {"line1": "1 Main Street", "city": "Linz", "country": "AT"}}
+    intent = _create(api, shipping=ada, confirm=True, payment_method="pm_card_visa", return_url=RETURN_URL)
+    assert intent.shipping and intent.shipping.address
+    assert (intent.shipping.name, intent.shipping.address.city, intent.shipping.address.state) == ("Ada", "Linz", None)
+    charge = api.v1.charges.list({"payment_intent": intent.id}).data[0]
+    assert charge.shipping and charge.shipping.name == "Ada"

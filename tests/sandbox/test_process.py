@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -136,3 +138,38 @@ def _is_running(pid: int) -> bool:
 
 def _has_proc(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").exists()
+
+
+def test_a_refund_under_way_is_finished_after_a_crash(tmp_path: Path, contract: Contract) -> None:
+    sandbox = SandboxProcess(state=tmp_path / "stripe.sqlite3")
+    sandbox.start()
+    try:
+        api = client(sandbox, contract)
+        intent = api.v1.payment_intents.create({"amount": 4200, "currency": "eur"}).id
+        sandbox.control.pay(intent, "pm_card_pendingRefund")
+        sandbox.control.set_refund_seconds(3600)
+        refund = api.v1.refunds.create({"payment_intent": intent}).id
+        sandbox.kill()
+        sandbox.start()
+        again = client(sandbox, contract)
+        assert again.v1.refunds.retrieve(refund).status == "pending"
+        sandbox.control.advance(3601)
+        assert again.v1.refunds.retrieve(refund).status == "succeeded"
+    finally:
+        sandbox.stop()
+
+
+def test_endpoints_of_an_older_state_file_are_understood(tmp_path: Path, contract: Contract) -> None:
+    """Before endpoints had a life of their own over the API, their rows knew less."""
+    state = tmp_path / "stripe.sqlite3"
+    known = {
+        "id": "we_default", "url": "http://127.0.0.1:9/", "secrets": ["whsec_x"], "enabled_events": ["*"],
+        "is_enabled": True, "api_version": "2026-05-27.dahlia",
+    }  # fmt: skip
+    with SandboxProcess(state=state):
+        pass
+    with contextlib.closing(sqlite3.connect(state)) as journal, journal:
+        journal.execute("INSERT INTO records VALUES ('_endpoint', 'we_default', 1000, ?)", (json.dumps(known),))
+    with SandboxProcess(state=state) as sandbox:
+        [endpoint] = client(sandbox, contract).v1.webhook_endpoints.list().data
+        assert (endpoint.id, endpoint.status, endpoint.url) == ("we_default", "enabled", known["url"])

@@ -1,4 +1,4 @@
-"""What the bank does later, on the virtual clock: bank debits that end days after they began."""
+"""What the bank does later, on the virtual clock: bank debits and refunds that end days after they began."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from . import checkout_sessions, refunds
 from .confirmation import JOBS, finish_debit
 
 if TYPE_CHECKING:
@@ -34,4 +35,6 @@ class Agenda:
                 state.delete(JOBS, job["id"])
                 if intent := state.get("payment_intent", job["payment_intent"]):
                     finish_debit(self._sandbox, intent, succeeded=job["outcome"] == "succeeded")
+        refunds.finish_due(self._sandbox)
+        checkout_sessions.expire_due(self._sandbox)
         state.commit()

@@ -11,19 +11,31 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from . import API_VERSION, expansion, forms, intents, keys, routes
 from .call import Call
-from .errors import StripeError, invalid_request, lock_timeout, rate_limited, server_error, unrecognized_url
+from .errors import (
+    StripeError,
+    invalid_request,
+    key_revoked,
+    lock_timeout,
+    permission_missing,
+    rate_limited,
+    server_error,
+    unrecognized_url,
+)
 from .idempotency import StoredAnswer
 from .identifiers import new_id
 from .request_log import redact
 from .sandbox import Sandbox
 
 Record = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger(__name__)
 
 CORS = {
@@ -36,9 +48,31 @@ CORS = {
 VERSION_FORM = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?(;.*)?")
 
 
+STRIKES_FIRST: dict[str, Callable[[], StripeError]] = {
+    "http_401": key_revoked,
+    "http_403": permission_missing,
+    "http_429": rate_limited,
+    "lock_timeout": lock_timeout,
+    "http_500_before": lambda: server_error(should_retry=None),
+    "hang_before": lambda: server_error(should_retry=None),
+}
+REACHABLE_IN_AN_OUTAGE = ("/_control/", "/dashboard", "/static/dashboard")
+UNKNOWN_STATUS = "status_of_a_later_version"
+
+
 class Api:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+
+    async def outage(self, request: web.Request, go_on: Handler) -> web.StreamResponse:
+        """Around everything: while connections are refused, nothing is answered but what steers this process."""
+        if request.path.startswith(REACHABLE_IN_AN_OUTAGE):
+            return await go_on(request)
+        if not self._sandbox.faults.refuses(request.method, request.path):
+            return await go_on(request)
+        entry = self._log(request)
+        entry["fault"] = "refuse"
+        return _cut(request, entry)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS" and request.path.startswith("/v1/"):
@@ -64,18 +98,16 @@ class Api:
         entry["status"] = answer.status
         if kind in ("drop_after", "malformed"):
             return _cut(request, entry) if kind == "drop_after" else _respond(answer, headers, entry, cut_off=True)
+        if kind == "unknown_status":
+            answer = replace(answer, body=json.dumps(_with_unknown_status(json.loads(answer.body)), indent=2))
         return _respond(answer, headers, entry)
 
     async def _answer(
         self, request: web.Request, entry: Record, fault: Record | None
     ) -> tuple[StoredAnswer, dict[str, str]]:
         kind = fault["kind"] if fault else None
-        if kind == "http_429":
-            raise rate_limited()
-        if kind == "lock_timeout":
-            raise lock_timeout()
-        if kind in ("http_500_before", "hang_before"):
-            raise server_error(should_retry=None)
+        if strike := STRIKES_FIRST.get(kind or ""):
+            raise strike()
         call, route, arguments = await self._understand(request, entry)
         key = call.idempotency_key if route.method == "POST" else None
         scope = "pk" if call.is_publishable else "sk"
@@ -107,7 +139,11 @@ class Api:
             raise unrecognized_url(request.method, request.path)
         route, arguments = found
         _check_version(request.headers.get("Stripe-Version"))
-        text = request.query_string if request.method == "GET" else (await request.read()).decode(errors="replace")
+        text = (
+            request.query_string
+            if request.method in ("GET", "DELETE")
+            else (await request.read()).decode(errors="replace")
+        )
         given = forms.decode(text)
         entry["params"] = redact(given)
         params = route.params.read(given)
@@ -183,6 +219,13 @@ def _respond(answer: StoredAnswer, headers: dict[str, str], entry: Record, *, cu
         headers=headers
         | {"Request-Id": entry["request_id"], "Stripe-Version": API_VERSION, "Cache-Control": "no-cache, no-store"},
     )
+
+
+def _with_unknown_status(answer: Record) -> Record:
+    """Of the object that was asked for, or of each in a list."""
+    if answer.get("object") == "list":
+        return answer | {"data": [_with_unknown_status(one) for one in answer["data"]]}
+    return answer | {"status": UNKNOWN_STATUS} if "status" in answer else answer
 
 
 def _cut(request: web.Request, entry: Record) -> web.Response:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from .api import Api
+from .api import Api, Handler
 from .control import Control
 from .pages import Pages
 from .sandbox import Sandbox
@@ -16,10 +16,16 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 def build(sandbox: Sandbox) -> web.Application:
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    api = Api(sandbox)
+
+    @web.middleware
+    async def outage(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await api.outage(request, handler)
+
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[outage])
     app.add_routes(Control(sandbox).routes())
     app.add_routes(Pages(sandbox).routes())
-    app.router.add_route("*", "/{anything:.*}", Api(sandbox).handle)
+    app.router.add_route("*", "/{anything:.*}", api.handle)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(sandbox.webhooks.run()), asyncio.create_task(sandbox.agenda.run())]

@@ -29,6 +29,7 @@ class TestCard:
     country: str = "US"
     decline: Decline | None = None
     authentication: str = "optional"  # optional, required, unsupported
+    refund: str = "succeeded"  # succeeded, pending (and then succeeded), fails_later (after having succeeded)
 
 
 def _declined(decline_code: str, message: str = "Your card was declined.") -> Decline:
@@ -97,6 +98,11 @@ _BY_OUTCOME = (
     ("4100000000000019", BLOCKED, "pm_card_radarBlock"),
 )
 
+_BY_REFUND = (
+    ("4000000000007726", "pending", "pm_card_pendingRefund"),
+    ("4000000000005126", "fails_later", "pm_card_refundFail"),
+)
+
 _BY_AUTHENTICATION = (
     ("4000002500003155", None, "pm_card_authenticationRequiredOnSetup"),
     ("4000002760003184", None, "pm_card_authenticationRequired"),
@@ -112,13 +118,14 @@ CARDS: dict[str, TestCard] = {
         number: TestCard(number, decline=decline, authentication="required")
         for number, decline, _ in _BY_AUTHENTICATION
     },
+    **{number: TestCard(number, refund=refund) for number, refund, _ in _BY_REFUND},
     "4000000000003055": TestCard("4000000000003055"),
     "378282246310005": TestCard("378282246310005", "amex", authentication="unsupported"),
 }
 
 TOKENS: dict[str, TestCard] = {
     token: CARDS[row[0]]
-    for table in (_BY_BRAND, _BY_OUTCOME, _BY_AUTHENTICATION)
+    for table in (_BY_BRAND, _BY_OUTCOME, _BY_REFUND, _BY_AUTHENTICATION)
     for row in table
     for token in row[-1].split()
 } | {"pm_card_threeDSecureOptional": CARDS["4000000000003055"]}

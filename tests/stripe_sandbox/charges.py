@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import lists
+from . import balance_transactions, lists
 from .call import Call
 from .cards import Decline
 from .errors import resource_missing
@@ -91,6 +91,7 @@ def list_page(sandbox: Sandbox, call: Call) -> Record:
 
 def _finish(sandbox: Sandbox, charge: Record) -> Record:
     if charge["paid"]:
+        charge["balance_transaction"] = balance_transactions.of_charge(sandbox, charge)["id"]
         charge["receipt_url"] = f"{sandbox.base_url}/dashboard/#/payments/{charge['payment_intent']}"
     return sandbox.state.save("charge", charge)
 
@@ -131,7 +132,7 @@ def _charge(sandbox: Sandbox, intent: Record, method: Record) -> Record:
         "receipt_url": None,
         "refunded": False,
         "review": None,
-        "shipping": None,
+        "shipping": intent["shipping"],
         "source_transfer": None,
         "statement_descriptor": None,
         "statement_descriptor_suffix": intent["statement_descriptor_suffix"],

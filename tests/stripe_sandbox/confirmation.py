@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from . import charges, payment_methods
 from .call import BACKGROUND, Call
 from .cards import Decline
+from .checkout_sessions_outcome import follow
 from .errors import DOC_URL, StripeError, card_error, invalid_request, unexpected_state
 from .identifiers import new_id
 
@@ -229,6 +230,7 @@ def _succeed(sandbox: Sandbox, intent: Record, charge: Record, call: Call) -> Re
     sandbox.state.save("payment_intent", intent)
     sandbox.events.emit("charge.succeeded", charge, call)
     sandbox.events.emit("payment_intent.succeeded", intent, call)
+    follow(sandbox, intent, call)
     return intent
 
 
@@ -258,6 +260,7 @@ def _fail(sandbox: Sandbox, intent: Record, error: Record, call: Call) -> None:
     )
     sandbox.state.save("payment_intent", intent)
     sandbox.events.emit("payment_intent.payment_failed", intent, call)
+    follow(sandbox, intent, call)
 
 
 def _begin_debit(sandbox: Sandbox, intent: Record, method: Record, call: Call) -> Record:
@@ -275,6 +278,7 @@ def _begin_debit(sandbox: Sandbox, intent: Record, method: Record, call: Call) -
     )
     sandbox.events.emit("payment_intent.processing", intent, call)
     sandbox.events.emit("charge.pending", charge, call)
+    follow(sandbox, intent, call)
     return intent
 
 

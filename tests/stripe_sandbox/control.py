@@ -12,12 +12,20 @@ from typing import Any
 
 from aiohttp import web
 
-from . import API_VERSION, buyer, confirmation, intents, ledger
+from . import API_VERSION, buyer, confirmation, intents, ledger, refunds, webhook_endpoints
+from .call import BACKGROUND
+from .checkout_sessions_control import SessionControl
 from .errors import StripeError
 from .sandbox import Sandbox
+from .webhooks import ENDPOINTS
 
 Record = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CHANGEABLE: dict[str, Callable[[Any], Any]] = {
+    "debit_settles_after_seconds": float,
+    "refund_settles_after_seconds": float,
+    "balance_is_insufficient": bool,
+}
 
 
 class Control:
@@ -41,6 +49,8 @@ class Control:
             (post, "/_control/webhooks/wait", self.wait_for_webhooks),
             (get, "/_control/webhooks/endpoints", self.endpoints),
             (put, "/_control/webhooks/endpoints/{endpoint}", self.set_endpoint),
+            (post, "/_control/webhooks/endpoints/{endpoint}/roll", self.roll_secret),
+            (post, "/_control/webhooks/endpoints/{endpoint}/disable", self.disable_endpoint),
             (get, "/_control/webhooks/disruptions", self.disruptions),
             (post, "/_control/webhooks/disruptions", self.add_disruption),
             (delete, "/_control/webhooks/disruptions", self.clear_disruptions),
@@ -55,7 +65,11 @@ class Control:
             (post, "/_control/payment_intents/{intent}/pay", self.pay),
             (post, "/_control/payment_intents/{intent}/authenticate", self.authenticate),
             (post, "/_control/payment_intents/{intent}/settle", self.settle),
+            (post, "/_control/payment_intents/{intent}/refund", self.refund_from_dashboard),
+            (get, "/_control/refunds", self.refunds),
+            (post, "/_control/refunds/{refund}/finish", self.finish_refund),
             (post, "/_control/reset", self.reset),
+            *SessionControl(self._sandbox).table(),
         ]
         return [verb(path, self._guard(handler)) for verb, path, handler in table]
 
@@ -101,8 +115,10 @@ class Control:
 
     async def change_settings(self, request: web.Request) -> web.Response:
         given = await _body(request)
-        changes = {"debit_settles_after_seconds": float(given["debit_settles_after_seconds"])}
-        return _json(self._sandbox.change_settings(**changes))
+        settings = self._sandbox.change_settings(**{name: CHANGEABLE[name](value) for name, value in given.items()})
+        if not settings["balance_is_insufficient"]:
+            refunds.pay_waiting(self._sandbox)
+        return _json(settings)
 
     # Events and webhooks
 
@@ -159,6 +175,15 @@ class Control:
         self._sandbox.webhooks.wake()
         return _json({"endpoint": endpoint})
 
+    async def roll_secret(self, request: web.Request) -> web.Response:
+        overlap = float((await _body(request)).get("overlap_seconds", 0))
+        return _json(webhook_endpoints.roll(self._sandbox, request.match_info["endpoint"], overlap_seconds=overlap))
+
+    async def disable_endpoint(self, request: web.Request) -> web.Response:
+        """As Stripe does after days without an answer; what is under way is dropped."""
+        endpoint = webhook_endpoints.find(self._sandbox, request.match_info["endpoint"])
+        return _json(self._sandbox.state.save(ENDPOINTS, endpoint | {"is_enabled": False}))
+
     async def disruptions(self, request: web.Request) -> web.Response:
         return _json({"data": self._sandbox.disruptions.all()})
 
@@ -198,7 +223,9 @@ class Control:
     async def payment(self, request: web.Request) -> web.Response:
         intent = self._intent(request)
         of_intent = [charge for charge in self._sandbox.state.all("charge") if charge["payment_intent"] == intent["id"]]
-        return _json({"payment_intent": intent, "charges": of_intent, "events": self._events_of(intent["id"])})
+        given_back = self._refunds_of(intent["id"])
+        events = self._events_of(intent["id"])
+        return _json({"payment_intent": intent, "charges": of_intent, "refunds": given_back, "events": events})
 
     async def modify(self, request: web.Request) -> web.Response:
         return _json(buyer.tamper(self._sandbox, self._intent(request), await _body(request)))
@@ -221,6 +248,30 @@ class Control:
     async def settle(self, request: web.Request) -> web.Response:
         succeeded = bool((await _body(request)).get("succeeded", True))
         return _json(confirmation.finish_debit(self._sandbox, self._intent(request), succeeded=succeeded))
+
+    # Refunds
+
+    async def refunds(self, request: web.Request) -> web.Response:
+        """Oldest first; `?payment_intent=` narrows it."""
+        return _json({"data": self._refunds_of(request.query.get("payment_intent"))})
+
+    async def refund_from_dashboard(self, request: web.Request) -> web.Response:
+        """As a person does there: the office hears of it by webhook only."""
+        given, intent = await _body(request), self._intent(request)
+        charge = refunds.refundable_charge(self._sandbox, intent)
+        amount = None if given.get("amount") is None else int(given["amount"])
+        reason = given.get("reason", "requested_by_customer")
+        return _json(refunds.begin(self._sandbox, charge, BACKGROUND, amount=amount, reason=reason))
+
+    async def finish_refund(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        refund = refunds.retrieve(self._sandbox, request.match_info["refund"])
+        reason = given.get("failure_reason")
+        return _json(refunds.finish(self._sandbox, refund, given["status"], failure_reason=reason))
+
+    def _refunds_of(self, intent_id: str | None) -> list[Record]:
+        found = self._sandbox.state.all("refund")
+        return [refund for refund in found if not intent_id or refund["payment_intent"] == intent_id]
 
     def _events_of(self, subject: str | None, event_type: str | None = None) -> list[Record]:
         """With their deliveries."""

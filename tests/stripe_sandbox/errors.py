@@ -72,6 +72,18 @@ def unexpected_state(message: str, intent: dict[str, Any]) -> StripeError:
     return invalid_request(message, code="payment_intent_unexpected_state", payment_intent=intent)
 
 
+def key_revoked() -> StripeError:
+    return StripeError(401, "invalid_request_error", "Expired API Key provided: sk_test_****", code="api_key_expired")
+
+
+def permission_missing() -> StripeError:
+    return StripeError(
+        403,
+        "invalid_request_error",
+        "The provided key 'sk_test_****' does not have the required permissions for this endpoint.",
+    )
+
+
 def rate_limited() -> StripeError:
     return StripeError(
         429,

@@ -5,17 +5,27 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from . import checkout_sessions
 from .errors import StripeError, invalid_request
 from .state import State
 
 EXPANDABLE: dict[str, dict[str, str]] = {
     "payment_intent": {"customer": "customer", "latest_charge": "charge", "payment_method": "payment_method"},
-    "charge": {"customer": "customer", "payment_intent": "payment_intent"},
+    "charge": {
+        "balance_transaction": "balance_transaction", "customer": "customer", "payment_intent": "payment_intent",
+    },
+    "refund": {
+        "balance_transaction": "balance_transaction", "charge": "charge",
+        "failure_balance_transaction": "balance_transaction", "payment_intent": "payment_intent",
+    },
+    "balance_transaction": {"source": "charge refund"},
+    "checkout.session": {"customer": "customer", "payment_intent": "payment_intent"},
     "payment_method": {"customer": "customer"},
     "customer": {},
     "event": {},
     "balance": {},
-}
+    "webhook_endpoint": {},
+}  # fmt: skip
 DEEPEST = 4
 
 
@@ -42,14 +52,24 @@ def expand(state: State, answer: dict[str, Any], paths: list[str]) -> dict[str, 
 def _expand_one(state: State, target: dict[str, Any], parts: list[str], path: str) -> None:
     if not parts:
         return
+    if target["object"] == "checkout.session" and parts[0] == "line_items" and parts[1:] in ([], ["data"]):
+        # Not an id that becomes an object: it is left out unless asked for.
+        target["line_items"] = checkout_sessions.line_items(state, target, {})
+        return
     kinds = EXPANDABLE[target["object"]]
     if parts[0] not in kinds:
         raise _refused(path)
     value = target.get(parts[0])
     if isinstance(value, str):
-        value = target[parts[0]] = copy.deepcopy(state.get(kinds[parts[0]], value))
+        value = target[parts[0]] = copy.deepcopy(_find(state, kinds[parts[0]], value))
     if isinstance(value, dict):
         _expand_one(state, value, parts[1:], path)
+
+
+def _find(state: State, kinds: str, record_id: str) -> dict[str, Any] | None:
+    """Some properties name objects of more than one kind."""
+    found = (state.get(kind, record_id) for kind in kinds.split())
+    return next((record for record in found if record), None)
 
 
 def _refused(path: str) -> StripeError:

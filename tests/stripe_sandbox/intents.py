@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import customers, lists, money, payment_methods
 from .call import Call
+from .checkout_sessions_outcome import must_be_bare
 from .confirmation import abandon_authentications, confirm, must_allow
 from .errors import invalid_request, resource_missing, unexpected_state
 from .identifiers import new_client_secret, new_id
 from .metadata import merge
+from .tables import ADDRESS
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox
@@ -65,6 +67,8 @@ def update(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
             f"{', '.join(OPEN)}.",
             dict(intent),
         )
+    if frozen:
+        must_be_bare(sandbox, intent)
     asked = intent | params
     amount, currency = asked["amount"], asked["currency"].lower()
     money.check(amount, currency)
@@ -77,12 +81,16 @@ def update(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
     if "payment_method" in params:
         _choose_method(sandbox, intent, params["payment_method"])
     intent.update({name: params[name] for name in (*COPIED, "customer") if name in params})
+    if "shipping" in params:
+        intent["shipping"] = _shipping(params["shipping"])
     intent.update(amount=amount, currency=currency, metadata=metadata)
     return sandbox.state.save("payment_intent", intent)
 
 
 def confirm_by_id(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
-    return confirm(sandbox, retrieve(sandbox, intent_id), call)
+    intent = retrieve(sandbox, intent_id)
+    must_be_bare(sandbox, intent)
+    return confirm(sandbox, intent, call)
 
 
 def cancel(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
@@ -94,6 +102,7 @@ def cancel(sandbox: Sandbox, call: Call, intent_id: str) -> Record:
             f"with one of the following statuses may be canceled: {', '.join(CANCELABLE)}.",
             dict(intent),
         )
+    must_be_bare(sandbox, intent)
     abandon_authentications(sandbox, intent["id"])
     intent.update(
         status="canceled",
@@ -161,6 +170,14 @@ def _known(types: list[str]) -> list[str]:
     return types
 
 
+def _shipping(given: Record | None) -> Record | None:
+    """What was not given is said to be nothing."""
+    if given is None:
+        return None
+    address = dict.fromkeys(ADDRESS) | given["address"]
+    return dict.fromkeys(("carrier", "phone", "tracking_number")) | given | {"address": address}
+
+
 def _intent(sandbox: Sandbox, call: Call, currency: str, automatic: Record | None, types: list[str]) -> Record:
     params = call.params
     intent_id = new_id("pi")
@@ -206,7 +223,7 @@ def _intent(sandbox: Sandbox, call: Call, currency: str, automatic: Record | Non
         "receipt_email": params.get("receipt_email"),
         "review": None,
         "setup_future_usage": None,
-        "shipping": None,
+        "shipping": _shipping(params.get("shipping")),
         "statement_descriptor": None,
         "statement_descriptor_suffix": params.get("statement_descriptor_suffix"),
         "status": "requires_payment_method",

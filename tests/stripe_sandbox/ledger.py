@@ -15,17 +15,8 @@ def ledger(sandbox: Sandbox) -> Record:
     for charge in sandbox.state.all("charge"):
         charges.setdefault(charge["payment_intent"], []).append(charge)
     intents = [_line(intent, charges.get(intent["id"], [])) for intent in sandbox.state.all("payment_intent")]
-    return {"payment_intents": intents, "totals": _totals(intents)}
-
-
-def balance(sandbox: Sandbox) -> Record:
-    totals = _totals(ledger(sandbox)["payment_intents"]) or {"eur": {"net": 0}}
-    amounts = [
-        {"amount": total["net"], "currency": currency, "source_types": {"card": total["net"]}}
-        for currency, total in sorted(totals.items())
-    ]
-    empty = [{"amount": 0, "currency": amount["currency"], "source_types": {"card": 0}} for amount in amounts]
-    return {"object": "balance", "available": empty, "livemode": False, "pending": amounts}
+    refunds = [_refund_line(refund) for refund in sandbox.state.all("refund")]
+    return {"payment_intents": intents, "refunds": refunds, "totals": _totals(intents)}
 
 
 def _line(intent: Record, charges: list[Record]) -> Record:
@@ -42,6 +33,11 @@ def _line(intent: Record, charges: list[Record]) -> Record:
         "created": intent["created"],
         "metadata": intent["metadata"],
     }
+
+
+def _refund_line(refund: Record) -> Record:
+    copied = ("id", "payment_intent", "charge", "amount", "currency", "status", "reason", "created", "metadata")
+    return {name: refund[name] for name in copied}
 
 
 def _totals(intents: list[Record]) -> dict[str, Record]:

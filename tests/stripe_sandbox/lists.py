@@ -37,7 +37,7 @@ def _position(state: State, kind: str, records: list[Record], cursor: str, param
     for position, record in enumerate(records):
         if record["id"] == cursor:
             return position
-    raise resource_missing(kind, cursor, param=param, in_path=False)
+    raise resource_missing(kind.lstrip("_"), cursor, param=param, in_path=False)
 
 
 def _created_matches(created: int, bounds: dict[str, int]) -> bool:

@@ -1,4 +1,4 @@
-"""What a browser sees: stripe.js, the card form in its frame, the 3-D Secure page, the dashboard."""
+"""What a browser sees: stripe.js, the payment form in its frame, the 3-D Secure page, the dashboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from string import Template
 
 from aiohttp import web
 
-from . import cards, confirmation, money, payment_methods
+from . import confirmation, money, payment_methods
+from .checkout_sessions_pages import SessionPages, form_parts
 from .sandbox import Sandbox
 
 HERE = Path(__file__).parent
@@ -42,6 +43,7 @@ class Pages:
             web.post("/3ds/{authentication}", self.answer_three_d_secure),
             web.get("/dashboard", self.root),
             web.get("/dashboard/", self.dashboard),
+            *SessionPages(self._sandbox).routes(),
             web.static("/static", STATIC),
         ]
 
@@ -102,24 +104,11 @@ class Pages:
         return authentication
 
 
-def card_hints() -> list[dict[str, str]]:
-    """The numbers worth a button in the card form."""
-    hints = (
-        ("4242424242424242", "Succeeds"),
-        ("4000002760003184", "Asks for 3-D Secure"),
-        ("4000000000000002", "Declined"),
-        ("4000000000009995", "Insufficient funds"),
-        ("4000008400001629", "3-D Secure, then declined"),
-        ("4000000000000069", "Expired card"),
-    )
-    return [{"number": number, "outcome": outcome, "brand": cards.brand_of(number)} for number, outcome in hints]
-
-
 def _page(name: str, **values: str) -> web.Response:
     template = Template((TEMPLATES / name).read_text())
     values = {key: html.escape(value) for key, value in values.items()}
     return web.Response(
-        text=template.substitute(values | {"hints": html.escape(json.dumps(card_hints()))}),
+        text=template.substitute(values | form_parts()),
         content_type="text/html",
         headers=PAGE_HEADERS,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import cards
+from . import cards, ibans
 from .call import Call
 from .errors import invalid_request, resource_missing
 from .identifiers import new_id
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 SCENARIOS = "_scenario"
-DEBIT_TOKENS = {"pm_success_de": "succeeded", "pm_failed_de": "failed"}
+DEBIT_TOKENS = {"pm_success_de": ibans.SUCCEEDS, "pm_failed_de": ibans.FAILS}
 
 
 def create(sandbox: Sandbox, call: Call) -> Record:
     params = call.params
-    if params.get("type") != "card" or "card" not in params:
-        raise invalid_request("Missing required param: card.", code="parameter_missing", param="card")
+    kind = params.get("type", "card")
+    if kind not in params:
+        raise invalid_request(f"Missing required param: {kind}.", code="parameter_missing", param=kind)
+    if kind == "sepa_debit":
+        return _create_debit(sandbox, params)
     if not call.is_publishable:
         # Stripe refuses this unless an account asks for it; here it keeps card numbers out of our servers for good.
         raise invalid_request(
@@ -38,6 +41,19 @@ def create(sandbox: Sandbox, call: Call) -> Record:
     return _save(sandbox, method, {"card": number if number in cards.CARDS else "live"})
 
 
+def _create_debit(sandbox: Sandbox, params: Record) -> Record:
+    billing = params.get("billing_details") or {}
+    for name in ("name", "email"):
+        if not billing.get(name):
+            param = f"billing_details[{name}]"
+            raise invalid_request(f"Missing required param: {param}.", code="parameter_missing", param=param)
+    iban = ibans.check(params["sepa_debit"]["iban"])
+    method = _debit(sandbox, iban) | {
+        "billing_details": _billing_details(billing), "metadata": params.get("metadata", {}),
+    }  # fmt: skip
+    return _save(sandbox, method, {"debit": ibans.outcome_of(iban)})
+
+
 def retrieve(sandbox: Sandbox, method_id: str, *, param: str = "payment_method", in_path: bool = True) -> Record:
     """A stored PaymentMethod, or a fresh one for a test token such as pm_card_visa."""
     method = sandbox.state.get("payment_method", method_id)
@@ -49,8 +65,14 @@ def retrieve(sandbox: Sandbox, method_id: str, *, param: str = "payment_method",
         method = _card(sandbox, test_card, month_and_year.month, month_and_year.year + 1)
         return _save(sandbox, method, {"card": test_card.number})
     if method_id in DEBIT_TOKENS:
-        return _save(sandbox, _debit(sandbox), {"debit": DEBIT_TOKENS[method_id]})
+        iban = DEBIT_TOKENS[method_id]
+        return _save(sandbox, _debit(sandbox, iban), {"debit": ibans.outcome_of(iban)})
     raise resource_missing("PaymentMethod", method_id, param=param, in_path=in_path)
+
+
+def bill_to(sandbox: Sandbox, method: Record, billing: Record) -> Record:
+    method["billing_details"] = _billing_details(billing)
+    return sandbox.state.save("payment_method", method)
 
 
 def test_card_of(sandbox: Sandbox, method: Record) -> cards.TestCard:
@@ -93,15 +115,15 @@ def _card(sandbox: Sandbox, card: cards.TestCard, exp_month: int, exp_year: int)
     }
 
 
-def _debit(sandbox: Sandbox) -> Record:
+def _debit(sandbox: Sandbox, iban: str) -> Record:
     return _method(sandbox, "sepa_debit") | {
         "sepa_debit": {
-            "bank_code": "37040044",
+            "bank_code": iban[4:12],
             "branch_code": "",
-            "country": "DE",
-            "fingerprint": cards.fingerprint("sepa"),
+            "country": iban[:2],
+            "fingerprint": cards.fingerprint(iban),
             "generated_from": {"charge": None, "setup_attempt": None},
-            "last4": "3000",
+            "last4": iban[-4:],
         }
     }
 

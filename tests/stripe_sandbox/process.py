@@ -145,7 +145,7 @@ class Control:
         return self.call("GET", "ledger")
 
     def payment(self, intent_id: str) -> dict[str, Any]:
-        """`{"payment_intent", "charges", "events"}` as the account sees them."""
+        """`{"payment_intent", "charges", "refunds", "events"}` as the account sees them."""
         return self.call("GET", f"payment_intents/{intent_id}")
 
     def pay(self, intent_id: str, card: str = "pm_card_visa", *, complete: bool | None = True) -> dict[str, Any]:
@@ -161,6 +161,55 @@ class Control:
 
     def modify(self, intent_id: str, **changes: Any) -> dict[str, Any]:
         return self.call("POST", f"payment_intents/{intent_id}/modify", changes)
+
+    # Checkout Sessions
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Newest first, each with its line items."""
+        return self.call("GET", "checkout_sessions")["data"]
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        """`{"checkout_session", "payment_intent"}`; the latter is None until the buyer has tried to pay."""
+        return self.call("GET", f"checkout_sessions/{session_id}")
+
+    def pay_session(
+        self, session_id: str, card: str = "pm_card_visa", *, complete: bool | None = True, **billing: Any
+    ) -> dict[str, Any]:
+        """As the buyer on the hosted page; returns the session. `card` may be a bank debit such as pm_success_de.
+
+        `complete` answers 3-D Secure, None leaves it open; `billing`: email, name, address.
+        """
+        body = {"card": card, "complete": complete, "billing": billing}
+        return self.call("POST", f"checkout_sessions/{session_id}/pay", body)
+
+    def expire_session(self, session_id: str) -> dict[str, Any]:
+        return self.call("POST", f"checkout_sessions/{session_id}/expire")
+
+    # Refunds
+
+    def refunds(self, intent_id: str = "") -> list[dict[str, Any]]:
+        """Oldest first."""
+        return self.call("GET", f"refunds?payment_intent={intent_id}")["data"]
+
+    def refund_from_dashboard(self, intent_id: str, amount: int | None = None, **more: Any) -> dict[str, Any]:
+        """What is left, or `amount`; the office hears of it by webhook only. `more`: reason."""
+        return self.call("POST", f"payment_intents/{intent_id}/refund", {"amount": amount} | more)
+
+    def finish_refund(self, refund_id: str, status: str = "succeeded") -> dict[str, Any]:
+        """`status`: succeeded, failed or canceled, for a refund that is pending."""
+        return self.call("POST", f"refunds/{refund_id}/finish", {"status": status})
+
+    def fail_refund(self, refund_id: str, reason: str = "expired_or_canceled_card") -> dict[str, Any]:
+        """The bank sends it back, whether it was pending or had succeeded."""
+        return self.call("POST", f"refunds/{refund_id}/finish", {"status": "failed", "failure_reason": reason})
+
+    def set_refund_seconds(self, seconds: float) -> None:
+        """How long the test cards with slow refunds take."""
+        self.call("PUT", "settings", {"refund_settles_after_seconds": seconds})
+
+    def set_balance(self, *, sufficient: bool) -> None:
+        """Without money, refunds wait as `pending`; with money again, they succeed."""
+        self.call("PUT", "settings", {"balance_is_insufficient": not sufficient})
 
     # Time
 
@@ -200,6 +249,15 @@ class Control:
         """`more`: enabled_events, is_enabled, api_version. A url of None removes the endpoint."""
         self.call("PUT", f"webhooks/endpoints/{endpoint}", {"url": url, "secrets": list(secrets)} | more)
 
+    def roll_secret(self, endpoint: str = "we_default", *, overlap_seconds: float = 0) -> str:
+        """The new signing secret; the old one goes on signing for so many virtual seconds, a day at most."""
+        rolled = self.call("POST", f"webhooks/endpoints/{endpoint}/roll", {"overlap_seconds": overlap_seconds})
+        return str(rolled["secrets"][0])
+
+    def disable_webhook(self, endpoint: str = "we_default") -> None:
+        """As Stripe does with an endpoint that has not answered for days; over the API it is enabled again."""
+        self.call("POST", f"webhooks/endpoints/{endpoint}/disable")
+
     def disrupt_webhooks(self, kind: str, **more: Any) -> dict[str, Any]:
         """`kind`: drop, delay, duplicate, wrong_signature; `more`: event_type, count, seconds, copies."""
         return self.call("POST", "webhooks/disruptions", {"kind": kind} | more)
@@ -210,8 +268,12 @@ class Control:
     # Faults of the API
 
     def add_fault(self, kind: str, **more: Any) -> dict[str, Any]:
-        """`kind`: see faults.py; `more`: method, path, count, skip, seconds."""
+        """`kind`: see faults.py; `more`: method, path, count (0: until cleared), skip, seconds."""
         return self.call("POST", "faults", {"kind": kind} | more)
+
+    def refuse_connections(self, *, seconds: float = 0, path: str = "*") -> None:
+        """An outage, for so many virtual seconds or until the faults are cleared."""
+        self.add_fault("refuse", seconds=seconds, path=path)
 
     def faults(self) -> list[dict[str, Any]]:
         return self.call("GET", "faults")["data"]

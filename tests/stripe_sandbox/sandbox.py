@@ -21,6 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "clock_offset_seconds": 0.0,
     "webhooks_paused": False,
     "debit_settles_after_seconds": 5.0,
+    "refund_settles_after_seconds": 5.0,
+    "balance_is_insufficient": False,
 }
 
 
@@ -33,7 +35,7 @@ class Sandbox:
         self.clock = Clock(self.settings["clock_offset_seconds"])
         self.clock.on_advance(self._remember_time)
         self.disruptions = Disruptions(self.state)
-        self.faults = Faults(self.state)
+        self.faults = Faults(self.state, self.clock)
         self.idempotency = Idempotency(self.state, self.clock)
         self.request_log = RequestLog()
         self.webhooks = Webhooks(self)
@@ -53,9 +55,10 @@ class Sandbox:
         return self.settings
 
     def reset(self) -> None:
-        """Forget all objects, faults and virtual time. Where webhooks go stays as it was."""
+        """Forget all objects, faults and virtual time. The webhook endpoints that did not come by the API stay as they were."""
         self.state.clear(keep=frozenset(("_endpoint",)))
         self.webhooks.deliveries.forget()
+        self.webhooks.forget_endpoints_of_the_api()
         self.request_log.clear()
         self.clock.offset_seconds = 0.0
         self.settings.clear()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from . import API_VERSION
+from .event_types import EVENT_TYPES
 from .params import Boolean, Created, Field, Hash, Integer, ListOf, Metadata, OneOf, Params, Text
 
 EXPAND = ListOf(Text(), maximum=20)
@@ -12,6 +16,7 @@ PAGE: dict[str, Field] = {
     "expand": EXPAND,
 }
 RETRIEVE = Params({"expand": EXPAND})
+NOTHING = Params()
 
 ADDRESS: dict[str, Field] = {
     name: Text(clearable=True) for name in ("city", "country", "line1", "line2", "postal_code", "state")
@@ -24,6 +29,14 @@ BILLING_DETAILS = Hash(
         "phone": Text(clearable=True),
     }
 )
+_SHIPPING: dict[str, Field] = {
+    "address": Hash({name: Text() for name in ADDRESS}),
+    "carrier": Text(),
+    "name": Text(),
+    "phone": Text(),
+    "tracking_number": Text(),
+}
+SHIPPING = Hash(_SHIPPING, required=("address", "name"))
 AUTOMATIC_PAYMENT_METHODS = Hash(
     {"enabled": Boolean(), "allow_redirects": OneOf(("always", "never"))}, required=("enabled",)
 )
@@ -43,6 +56,7 @@ _INTENT_DATA: dict[str, Field] = _INTENT | {
     "customer": Text(),
     "description": Text(maximum=1000),
     "metadata": Metadata(),
+    "shipping": replace(SHIPPING, clearable=True),
     "statement_descriptor_suffix": Text(maximum=22),
 }
 _CONFIRM: dict[str, Field] = {
@@ -63,6 +77,7 @@ INTENT_CREATE = Params(
         "confirmation_method": OneOf(("automatic",)),
         "metadata": Metadata(clearable=False),
         "receipt_email": Text(),
+        "shipping": SHIPPING,
     },
     required=("amount", "currency"),
 )
@@ -80,10 +95,41 @@ INTENT_LIST = Params(PAGE | {"created": Created(), "customer": Text()})
 CHARGE_UPDATE = Params({"description": Text(maximum=40000), "metadata": Metadata(), "expand": EXPAND})
 CHARGE_LIST = Params(PAGE | {"created": Created(), "customer": Text(), "payment_intent": Text()})
 
+REFUND_CREATE = Params(
+    {
+        "amount": Integer(),
+        "charge": Text(),
+        "expand": EXPAND,
+        "metadata": Metadata(),
+        "payment_intent": Text(),
+        "reason": OneOf(("duplicate", "fraudulent", "requested_by_customer")),
+    }
+)
+REFUND_UPDATE = Params({"metadata": Metadata(), "expand": EXPAND})
+REFUND_LIST = Params(PAGE | {"charge": Text(), "created": Created(), "payment_intent": Text()})
+
+BALANCE_TRANSACTION_LIST = Params(
+    PAGE | {"created": Created(), "currency": Text(maximum=3), "source": Text(), "type": Text()}
+)
+
+_WEBHOOK_ENDPOINT: dict[str, Field] = {
+    "description": Text(clearable=True),
+    "enabled_events": ListOf(OneOf(("*", *EVENT_TYPES))),
+    "expand": EXPAND,
+    "metadata": Metadata(),
+    "url": Text(),
+}
+WEBHOOK_ENDPOINT_CREATE = Params(
+    _WEBHOOK_ENDPOINT | {"api_version": OneOf((API_VERSION,))}, required=("enabled_events", "url")
+)
+WEBHOOK_ENDPOINT_UPDATE = Params(_WEBHOOK_ENDPOINT | {"disabled": Boolean()})
+WEBHOOK_ENDPOINT_LIST = Params(PAGE)
+
 PAYMENT_METHOD_CREATE = Params(
     {
-        "type": OneOf(("card",)),
+        "type": OneOf(("card", "sepa_debit")),
         "billing_details": BILLING_DETAILS,
+        "sepa_debit": Hash({"iban": Text()}, required=("iban",)),
         "card": Hash(
             {"number": Text(), "exp_month": Integer(), "exp_year": Integer(), "cvc": Text()},
             required=("number", "exp_month", "exp_year"),

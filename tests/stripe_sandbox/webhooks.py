@@ -29,6 +29,7 @@ ENDPOINTS = "_endpoint"
 GIVE_UP_AFTER_SECONDS = 3 * 24 * 3600
 KEPT_ANSWER_CHARACTERS = 500
 LONGEST_SLEEP_SECONDS = 60.0
+_NEW_ENDPOINT: Record = {"description": None, "metadata": {}, "old_secrets": [], "is_from_api": False}
 
 
 class Webhooks:
@@ -38,6 +39,8 @@ class Webhooks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         sandbox.clock.on_advance(lambda _: self._wake.set())
+        for endpoint in self.endpoints():  # a state file of an earlier version knows less of them
+            sandbox.state.save(ENDPOINTS, _NEW_ENDPOINT | {"created": sandbox.clock.now()} | endpoint)
 
     # Endpoints
 
@@ -53,19 +56,31 @@ class Webhooks:
         enabled_events: list[str] | None = None,
         is_enabled: bool = True,
         api_version: str = API_VERSION,
+        description: str | None = None,
+        metadata: dict[str, str] | None = None,
+        is_from_api: bool = False,
     ) -> Record | None:
         if not url:
             self._sandbox.state.delete(ENDPOINTS, endpoint_id)
             return None
-        endpoint = {
+        endpoint = _NEW_ENDPOINT | {
             "id": endpoint_id,
+            "created": self._sandbox.clock.now(),
             "url": url,
             "secrets": secrets,
             "enabled_events": enabled_events or ["*"],
             "is_enabled": is_enabled,
             "api_version": api_version,
+            "description": description,
+            "metadata": metadata or {},
+            "is_from_api": is_from_api,
         }
         return self._sandbox.state.save(ENDPOINTS, endpoint)
+
+    def forget_endpoints_of_the_api(self) -> None:
+        for endpoint in self.endpoints():
+            if endpoint["is_from_api"]:
+                self._sandbox.state.delete(ENDPOINTS, endpoint["id"])
 
     # Queue
 
@@ -193,7 +208,9 @@ class Webhooks:
         return attempt
 
     def _headers(self, body: bytes, endpoint: Record, delivery: Record) -> dict[str, str]:
-        secrets = ["whsec_not_yours"] if delivery["wrong_signature"] else endpoint["secrets"]
+        now = self._sandbox.clock.time()
+        rolled = [old["secret"] for old in endpoint["old_secrets"] if old["valid_until"] > now]
+        secrets = ["whsec_not_yours"] if delivery["wrong_signature"] else [*endpoint["secrets"], *rolled]
         return {
             "Content-Type": "application/json; charset=utf-8",
             "Cache-Control": "no-cache",

@@ -10,7 +10,7 @@
   function el(tag, attributes, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes || {})) {
-      if (name === "onclick") node.addEventListener("click", value);
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
       else if (value !== undefined && value !== null) node.setAttribute(name, value);
     }
     node.append(...children.filter((child) => child !== null && child !== undefined));
@@ -24,20 +24,21 @@
     return response.json();
   }
 
-  const money = (minor, currency) => {
-    const format = new Intl.NumberFormat("en", { style: "currency", currency: currency.toUpperCase() });
-    return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
-  };
+  const formatOf = (currency) => new Intl.NumberFormat("en", { style: "currency", currency: currency.toUpperCase() });
+  const digitsOf = (currency) => formatOf(currency).resolvedOptions().maximumFractionDigits;
+  const money = (minor, currency) => formatOf(currency).format(minor / 10 ** digitsOf(currency));
   const when = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
   const time = (seconds) => el("time", { datetime: new Date(seconds * 1000).toISOString() }, when(seconds));
 
   const TONES = {
+    complete: "good", paid: "good", expired: "quiet", open: "warn", unpaid: "warn",
     succeeded: "good", delivered: "good", canceled: "quiet", dropped: "quiet", requires_payment_method: "warn",
     requires_action: "warn", requires_confirmation: "warn", processing: "warn", pending: "warn", failed: "bad",
   };
   const NAMES = {
     requires_payment_method: "Incomplete", requires_action: "3D Secure", requires_confirmation: "Unconfirmed",
-    succeeded: "Succeeded", canceled: "Canceled", processing: "Processing", delivered: "Delivered",
+    open: "Open", complete: "Complete", expired: "Expired", paid: "Paid", unpaid: "Unpaid",
+    no_payment_required: "Nothing to pay", succeeded: "Succeeded", canceled: "Canceled", processing: "Processing", delivered: "Delivered",
     pending: "Pending", failed: "Failed", dropped: "Dropped",
   };
   const BRANDS = {
@@ -89,7 +90,7 @@
   }
   const tile = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
 
-  function drawPayment({ payment_intent: intent, charges, events }) {
+  function drawPayment({ payment_intent: intent, charges, refunds, events }) {
     const facts = [["Payment", code(intent.id)], ["Created", time(intent.created)], ["Received", money(intent.amount_received, intent.currency)],
       ["Description", intent.description || "–"], ["Receipt e-mail", intent.receipt_email || "–"],
       ...Object.entries(intent.metadata).map(([key, value]) => [key, value])];
@@ -100,6 +101,7 @@
       error ? el("p", { class: "problem" }, error.message) : null,
       el("dl", { class: "facts" }, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
       el("h2", {}, "Attempts"), drawCharges(charges),
+      el("h2", {}, "Refunds"), refundForm(intent, charges), drawRefunds(refunds),
       el("h2", {}, "Events"), drawEventTable(events),
       json("PaymentIntent as JSON", intent),
     ];
@@ -110,6 +112,73 @@
     return table("Attempts", heads, [...charges].reverse().map((charge) =>
       row(money(charge.amount, charge.currency), badge(charge.status), card(charge),
         charge.failure_message || charge.outcome.seller_message, time(charge.created))), "No attempt to pay yet.");
+  }
+
+  // Checkout Sessions
+
+  function drawSessions({ data }) {
+    const heads = ["Amount", "Status", "Bought", "Payment", "Created", "Action"];
+    const rows = data.map((session) =>
+      row(el("span", { class: "amount" }, money(session.amount_total, session.currency)),
+        el("span", {}, badge(session.status), " ", badge(session.payment_status)), bought(session), paymentOf(session),
+        time(session.created), sessionActions(session)));
+    return [el("h1", {}, "Checkout"), table("Checkout Sessions", heads, rows, "No Checkout Sessions yet.")];
+  }
+  const bought = (session) => session.line_items.data.map((item) => `${item.quantity} × ${item.description}`).join(", ");
+  const paymentOf = (session) => {
+    if (!session.payment_intent) return "–";
+    return el("a", { href: `#/payments/${session.payment_intent}`, title: session.payment_intent }, `${session.payment_intent.slice(0, 12)}…`);
+  };
+  const sessionActions = (session) => {
+    if (session.status !== "open") return "–";
+    const name = `Checkout Session of ${time(session.created).textContent}`;
+    return el("span", { class: "actions" }, el("a", { href: session.url, "aria-label": `Open the hosted page of the ${name}` }, "Open page"),
+      el("button", { type: "button", "aria-label": `Expire the ${name}`, onclick: () => expire(session) }, "Expire"));
+  };
+
+  async function expire(session) {
+    try {
+      await control(`checkout_sessions/${session.id}/expire`, {});
+      say("The session has expired.");
+    } catch (error) {
+      say(`That did not work: ${error.message}`);
+    }
+    refresh();
+  }
+
+  // Refunds
+
+  function refundForm(intent, charges) {
+    const charge = charges.find((one) => one.status === "succeeded");
+    const left = charge ? charge.amount_captured - charge.amount_refunded : 0;
+    if (left <= 0) return null;
+    const digits = digitsOf(intent.currency);
+    const smallest = (1 / 10 ** digits).toFixed(digits);
+    const whole = (left / 10 ** digits).toFixed(digits);
+    const input = el("input", { id: "refund-amount", type: "number", min: smallest, max: whole, step: smallest, value: whole, required: "" });
+    const label = el("label", { for: "refund-amount" }, `Amount (${intent.currency.toUpperCase()})`);
+    const onsubmit = (event) => {
+      event.preventDefault();
+      refund(intent, Math.round(Number(input.value) * 10 ** digits));
+    };
+    return el("form", { class: "refund", onsubmit }, label, input, el("button", { type: "submit" }, "Refund"));
+  }
+
+  async function refund(intent, amount) {
+    try {
+      const made = await control(`payment_intents/${intent.id}/refund`, { amount });
+      say(`${money(made.amount, made.currency)} refunded.`);
+    } catch (error) {
+      say(`That did not work: ${error.message}`);
+    }
+    refresh();
+  }
+
+  function drawRefunds(refunds) {
+    const heads = ["Amount", "Status", "Refund", "Reason", "Created"];
+    return table("Refunds", heads, [...refunds].reverse().map((one) =>
+      row(money(one.amount, one.currency), badge(one.status), code(one.id),
+        one.failure_reason || one.pending_reason || one.reason || "–", time(one.created))), "No refunds.");
   }
 
   // Events
@@ -188,6 +257,7 @@
 
   const ROUTES = [
     [/^#\/payments\/(\w+)$/, (id) => control(`payment_intents/${id}`), drawPayment],
+    [/^#\/sessions$/, () => control("checkout_sessions"), drawSessions],
     [/^#\/events\/(\w+)$/, async (id) => (await control(`events?id=${id}`)).data[0], drawEvent],
     [/^#\/events$/, () => control("events"), drawEvents],
     [/^#\/requests$/, () => control("requests"), drawRequests],

@@ -1,10 +1,9 @@
-/* The card form inside its frame. It speaks only through the port that stripe.js hands over. */
+/* The payment form inside its frame. It speaks only through the port that stripe.js hands over. */
 (function () {
   "use strict";
 
-  const format = window.CardFormat;
+  const { Fields } = window;
   const form = document.getElementById("card");
-  const fields = { number: form.elements.number, expiry: form.elements.expiry, cvc: form.elements.cvc };
   const VARIABLES = {
     colorPrimary: "--primary", colorBackground: "--background", colorText: "--text", colorDanger: "--danger",
     colorTextSecondary: "--text-secondary", fontFamily: "--font", fontSizeBase: "--font-size",
@@ -12,66 +11,38 @@
   };
   let port, key;
 
-  const now = () => new Date();
-  const errors = () => ({
-    number: format.numberError(fields.number.value),
-    expiry: format.expiryError(fields.expiry.value, now()),
-    cvc: format.cvcError(fields.cvc.value, fields.number.value),
-  });
   const tell = (type, event) => port && port.postMessage({ type, event });
+  const hooks = { changed, resized: measure };
+  const card = window.CardFields.attach(form, hooks);
+  const debit = window.DebitFields.attach(form, hooks);
+  const payer = payerFields();
+  const method = () => form.elements.method.value;
+  const groups = () => (method() === "card" ? [card] : [payer, debit]);
+  const inputs = () => [...form.elements].filter((node) => node.type !== "radio" && node.tagName === "INPUT");
 
-  // Typing
-
-  function keepCaret(input, value) {
-    const before = format.digits(input.value.slice(0, input.selectionStart)).length;
-    const atEnd = input.selectionStart === input.value.length;
-    input.value = value;
-    if (document.activeElement !== input || atEnd) return;
-    let caret = 0;
-    for (let seen = 0; caret < value.length && seen < before; caret++) if (/\d/.test(value[caret])) seen++;
-    input.setSelectionRange(caret, caret);
-  }
-
-  function typed(event) {
-    const input = event.target;
-    const isDeleting = (event.inputType || "").startsWith("delete");
-    if (input === fields.number) keepCaret(input, format.group(input.value));
-    if (input === fields.expiry) keepCaret(input, format.expiry(input.value, isDeleting));
-    if (input === fields.cvc) keepCaret(input, format.digits(input.value));
-    showBrand();
-    const error = errors()[input.name];
-    if (!error || isDeleting) show(input.name, null);
-    if (!error && !isDeleting && document.activeElement === input && input.selectionStart === input.value.length) {
-      if (input === fields.number) fields.expiry.focus();
-      if (input === fields.expiry) fields.cvc.focus();
+  function payerFields() {
+    const given = { name: form.elements.name, email: form.elements.email };
+    const errors = () => ({ name: Fields.filled(given.name.value, "name"), email: Fields.email(given.email.value) });
+    for (const [name, input] of Object.entries(given)) {
+      input.addEventListener("input", () => {
+        if (!errors()[name]) Fields.show(input, null);
+        changed();
+      });
+      input.addEventListener("blur", () => {
+        if (input.value) Fields.show(input, errors()[name]);
+        measure();
+      });
     }
-    if (error && error.code.startsWith("invalid")) show(input.name, error);
-    changed();
-  }
-
-  function showBrand() {
-    const brand = format.brand(format.digits(fields.number.value));
-    fields.cvc.maxLength = brand.cvc;
-    const label = document.getElementById("brand-name");
-    if (label.textContent !== brand.label) label.textContent = brand.label;
-    for (const image of document.querySelectorAll("#brands img")) {
-      image.hidden = brand.name !== "unknown" && image.dataset.brand !== brand.name;
-    }
-  }
-
-  function show(name, error) {
-    const input = fields[name];
-    document.getElementById(`${name}-error`).textContent = error ? error.message : "";
-    if (error) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-    measure();
+    return { inputs: given, errors };
   }
 
   function changed() {
-    const values = Object.values(fields).map((input) => input.value);
-    const isComplete = Object.values(errors()).every((error) => !error);
+    const now = groups();
     tell("change", {
-      complete: isComplete, empty: values.every((value) => !value), collapsed: false, value: { type: "card" },
+      complete: now.every((group) => Object.values(group.errors()).every((error) => !error)),
+      empty: now.every((group) => Object.values(group.inputs).every((input) => !input.value)),
+      collapsed: false,
+      value: { type: method() },
     });
   }
 
@@ -79,56 +50,39 @@
     if (port) port.postMessage({ type: "height", height: Math.ceil(document.body.getBoundingClientRect().height) });
   }
 
-  // Test cards
-
-  function offerTestCards() {
-    const list = document.getElementById("hints");
-    for (const hint of JSON.parse(document.body.dataset.hints)) {
-      const button = document.createElement("button");
-      const number = document.createElement("span");
-      const outcome = document.createElement("span");
-      const item = document.createElement("li");
-      button.type = "button";
-      number.className = "hint-number";
-      number.textContent = format.group(hint.number);
-      outcome.className = "hint-outcome";
-      outcome.textContent = hint.outcome;
-      button.append(outcome, number);
-      button.addEventListener("click", () => fillIn(hint.number));
-      item.append(button);
-      list.append(item);
-    }
+  function choose() {
+    const isCard = method() === "card";
+    document.getElementById("card-fields").hidden = !isCard;
+    document.getElementById("debit-fields").hidden = isCard;
+    document.getElementById("payer").hidden = isCard;
+    measure();
+    changed();
   }
 
-  function fillIn(number) {
-    fields.number.value = format.group(number);
-    fields.expiry.value = `12 / ${String(now().getFullYear() + 3).slice(2)}`;
-    fields.cvc.value = "123";
-    for (const name of Object.keys(fields)) show(name, null);
-    showBrand();
-    document.querySelector("details").open = false;
-    fields.cvc.focus();
-    changed();
+  /** Shown only where there is something to choose. */
+  function offerMethods(types) {
+    const known = ["card", "sepa_debit"].filter((type) => types.includes(type));
+    document.getElementById("methods").hidden = known.length < 2;
+    for (const radio of form.querySelectorAll("[name=method]")) radio.parentNode.hidden = !known.includes(radio.value);
+    if (known.length && !known.includes(method())) form.elements.method.value = known[0];
+    choose();
   }
 
   // What stripe.js asks for
 
   const answers = {
     submit() {
-      const found = errors();
-      for (const name of Object.keys(fields)) show(name, found[name]);
-      const first = Object.keys(fields).find((name) => found[name]);
-      if (!first) return {};
-      fields[first].focus();
-      return { error: found[first] };
+      const error = Fields.complain(groups());
+      measure();
+      return error ? { error } : {};
     },
     async createPaymentMethod(message) {
-      const [month, year] = fields.expiry.value.split("/").map((part) => part.trim());
-      const body = new URLSearchParams({
-        type: "card", "card[number]": format.digits(fields.number.value), "card[exp_month]": month,
-        "card[exp_year]": year, "card[cvc]": fields.cvc.value,
-      });
-      addBilling(body, "billing_details", message.billing_details || {});
+      const body = new URLSearchParams({ type: method() });
+      const billing = { ...(message.billing_details || {}) };
+      const isCard = method() === "card";
+      if (!isCard) Object.assign(billing, { name: payer.inputs.name.value, email: payer.inputs.email.value.trim() });
+      add(body, method(), isCard ? card.value() : debit.value());
+      add(body, "billing_details", billing);
       try {
         const headers = { Authorization: `Bearer ${key}` };
         const response = await fetch("/v1/payment_methods", { method: "POST", headers, body });
@@ -138,12 +92,16 @@
         return { error: { type: "api_connection_error", message: "The payment service could not be reached." } };
       }
     },
+    methods(message) {
+      offerMethods(message.types);
+      return {};
+    },
     update(message) {
       dress(message.appearance, message.options);
       return {};
     },
     focus() {
-      fields.number.focus();
+      inputs().find((input) => input.offsetParent).focus();
       return {};
     },
     blur() {
@@ -151,17 +109,20 @@
       return {};
     },
     clear() {
+      const chosen = method();
       form.reset();
-      for (const name of Object.keys(fields)) show(name, null);
-      showBrand();
+      form.elements.method.value = chosen;
+      for (const input of inputs()) Fields.show(input, null);
+      card.showBrand();
+      measure();
       changed();
       return {};
     },
   };
 
-  function addBilling(body, prefix, details) {
+  function add(body, prefix, details) {
     for (const [name, value] of Object.entries(details)) {
-      if (value && typeof value === "object") addBilling(body, `${prefix}[${name}]`, value);
+      if (value && typeof value === "object") add(body, `${prefix}[${name}]`, value);
       else if (value) body.set(`${prefix}[${name}]`, value);
     }
   }
@@ -175,7 +136,7 @@
         if (VARIABLES[name]) root.style.setProperty(VARIABLES[name], value);
       }
     }
-    for (const input of Object.values(fields)) input.readOnly = Boolean(options && options.readOnly);
+    for (const input of inputs()) input.readOnly = Boolean(options && options.readOnly);
     measure();
   }
 
@@ -193,7 +154,7 @@
     tell("ready", {});
   });
 
-  form.addEventListener("input", typed);
+  form.addEventListener("change", (event) => event.target.name === "method" && choose());
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && event.target.tagName === "INPUT") {
@@ -201,13 +162,8 @@
       if (port) port.postMessage({ type: "enter" });
     }
   });
-  for (const input of Object.values(fields)) {
+  for (const input of inputs()) {
     input.addEventListener("focus", () => tell("focus", {}));
-    input.addEventListener("blur", () => {
-      tell("blur", {});
-      if (input.value) show(input.name, errors()[input.name]);
-    });
+    input.addEventListener("blur", () => tell("blur", {}));
   }
-  offerTestCards();
-  showBrand();
 })();

@@ -124,7 +124,10 @@
       const clientSecret = this._elements._options.clientSecret;
       if (!clientSecret) return;
       const { paymentIntent, error } = await retrieve(this._key, clientSecret);
-      if (!error && !UNUSABLE.includes(paymentIntent.status)) return;
+      if (!error && !UNUSABLE.includes(paymentIntent.status)) {
+        if (this._frame) this._ask("methods", { types: paymentIntent.payment_method_types });
+        return;
+      }
       const reason = error || {
         type: "invalid_request_error",
         code: "payment_intent_unexpected_state",
