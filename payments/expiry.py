@@ -107,15 +107,17 @@ def close(order_id: int, *, to: str, by: str, why: str) -> None:
     """
     payment = Payment.objects.filter(order=order_id, status__in=Payment.UNDECIDED).first()
     if payment is not None:
-        _end_at_stripe(payment, by=by)
+        ended_as = _end_at_stripe(payment, by=by)
         failpoint("after_cancel_before_commit")
-    _cancel_in_our_books(order_id, payment_id=payment.pk if payment else None, to=to, by=by, why=why)
+        _cancel_in_our_books(order_id, payment_id=payment.pk, ended_as=ended_as, to=to, by=by, why=why)
+    else:
+        _cancel_in_our_books(order_id, payment_id=None, ended_as="", to=to, by=by, why=why)
 
 
 def end_payment(payment: Payment, *, by: str, why: str) -> None:
     """Ends one payment at Stripe and in our books, its order left as it is. Raises AlreadyPaid, CannotTell."""
-    _end_at_stripe(payment, by=by)
-    _end_in_our_books(payment.pk, by=by, why=why)
+    ended_as = _end_at_stripe(payment, by=by)
+    _end_in_our_books(payment.pk, ended_as=ended_as, by=by, why=why)
 
 
 @retried_on_conflict
@@ -156,11 +158,16 @@ def _over() -> QuerySet[Order]:
     )
 
 
-def _end_at_stripe(payment: Payment, *, by: str) -> None:
-    """Returns only when nothing can be charged any more; what Stripe says instead is settled. No transaction is open."""
-    facts = _ended(payment)
+def _end_at_stripe(payment: Payment, *, by: str) -> str:
+    """Returns only when nothing can be charged any more, with the status it ends in; what Stripe says instead is
+    settled. No transaction is open.
+    """
+    try:
+        facts = _ended(payment)
+    except opening.NeverMade:  # its key is too old to be sent, and Stripe knows nothing of it
+        return Payment.Status.ORPHANED
     if facts is None or facts.status in {Payment.Status.CANCELLED, Payment.Status.FAILED}:
-        return
+        return Payment.Status.CANCELLED
     settlement.settle(payment.pk, facts=facts, by=by)
     if facts.status == Payment.Status.SUCCEEDED:
         raise AlreadyPaid
@@ -168,7 +175,7 @@ def _end_at_stripe(payment: Payment, *, by: str) -> None:
 
 
 def _ended(payment: Payment) -> Facts | None:
-    """How it stands after our attempt to end it; None when Stripe has nothing and will have nothing."""
+    """How it stands after our attempt to end it; None when Stripe would not even make it. Raises opening.NeverMade."""
     _lease(payment)
     try:
         if payment.status == Payment.Status.PROCESSING:  # the bank's to decide: ask, do not interfere
@@ -178,8 +185,6 @@ def _ended(payment: Payment) -> Facts | None:
         if payment.status == Payment.Status.NEW:
             return truth.end(payment, opening.open_payment(payment))
         return truth.end(payment)
-    except opening.NeverMade:
-        return None
     except stripe_gateway.StripeRefused as refusal:
         if payment.status == Payment.Status.NEW and refusal.is_about_the_request:
             return None  # Stripe would not even make it (a price below its minimum, say): nothing can be charged
@@ -199,8 +204,8 @@ def _lease(payment: Payment) -> None:
 
 @retried_on_conflict
 @transaction.atomic
-def _cancel_in_our_books(order_id: int, *, payment_id: int | None, to: str, by: str, why: str) -> None:
-    """`payment_id` is the payment that Stripe has just ended, if there was one to end."""
+def _cancel_in_our_books(order_id: int, *, payment_id: int | None, ended_as: str, to: str, by: str, why: str) -> None:
+    """`payment_id` is the payment that Stripe has just ended, if there was one to end, and `ended_as` its status now."""
     order = orders.lock(order_id)
     payment = Payment.objects.select_for_update(of=("self",)).filter(order=order, status__in=Payment.UNDECIDED).first()
     if order.status == Order.Status.PAID or order.payments.filter(status=Payment.Status.SUCCEEDED).exists():
@@ -208,7 +213,7 @@ def _cancel_in_our_books(order_id: int, *, payment_id: int | None, to: str, by: 
     if payment is not None and payment.pk != payment_id:
         raise CannotTell  # another attempt began meanwhile, which Stripe has not been asked to end
     if payment is not None:
-        move(payment, Payment.Status.CANCELLED, by=by, why=why)
+        _move(payment, ended_as, by=by, why=why)
     if order.status == Order.Status.AWAITING_PAYMENT:
         orders.cancel(order, to=to, by=by, why=why)
         logger.info("order closed", order=order.code, by=by)
@@ -216,10 +221,16 @@ def _cancel_in_our_books(order_id: int, *, payment_id: int | None, to: str, by: 
 
 @retried_on_conflict
 @transaction.atomic
-def _end_in_our_books(payment_id: int, *, by: str, why: str) -> None:
+def _end_in_our_books(payment_id: int, *, ended_as: str, by: str, why: str) -> None:
     orders.lock(Payment.objects.values_list("order_id", flat=True).get(pk=payment_id))
     payment = Payment.objects.select_for_update(of=("self",)).get(pk=payment_id)
     if payment.status == Payment.Status.SUCCEEDED:
         raise AlreadyPaid
     if payment.status in Payment.UNDECIDED:
-        move(payment, Payment.Status.CANCELLED, by=by, why=why)
+        _move(payment, ended_as, by=by, why=why)
+
+
+def _move(payment: Payment, ended_as: str, *, by: str, why: str) -> None:
+    """An ORPHANED one that somebody found meanwhile is CANCELLED after all."""
+    fits = payment.status in payment.TRANSITIONS[ended_as]
+    move(payment, ended_as if fits else Payment.Status.CANCELLED, by=by, why=why)

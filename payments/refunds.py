@@ -32,6 +32,7 @@ LEASE = timedelta(seconds=30)  # no sweep tries the same refund for so long; dou
 LONGEST_WAIT = timedelta(hours=1)
 LOOK_AGAIN_AFTER = timedelta(hours=1)  # at one that Stripe has and that is not done; its webhook normally tells
 TRY_AGAIN_AFTER = timedelta(minutes=10)
+REFUSED_WAIT = timedelta(days=1)  # a refusal is for staff; asking every hour would only repeat it
 TRIES = 3  # rows for one payment before it is left to staff
 
 
@@ -226,6 +227,6 @@ def _refused(refund_id: int, error: str, *, by: str) -> None:
     refund = Refund.objects.select_for_update(of=("self",)).select_related("payment").get(pk=refund_id)
     if refund.status != Refund.Status.REQUESTED:
         return
-    Refund.objects.filter(pk=refund.pk).update(next_attempt_at=Now() + LONGEST_WAIT, last_error=error[:250])
+    Refund.objects.filter(pk=refund.pk).update(next_attempt_at=Now() + REFUSED_WAIT, last_error=error[:250])
     Order.objects.filter(pk=order.pk).update(needs_review=f"refund refused by Stripe: {error}"[:250])
     logger.critical("refund refused", order=order.code, refund=refund.pk, error=error, by=by)
