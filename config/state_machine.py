@@ -54,13 +54,16 @@ def move(row: Any, to: str, *, by: str, why: str, **changes: Any) -> None:
     source = row.status
     if source not in row.TRANSITIONS.get(to, ()):
         raise MoveRefused(f"{row._meta.verbose_name} {row.pk}: {source} → {to} is not allowed")
-    with transaction.atomic():
+    history = apps.get_model(row._meta.app_label, "StatusChange").objects
+    # No savepoint: a refusal has written nothing, and it is raised outside, where it spoils no caller's transaction.
+    with transaction.atomic(savepoint=False):
         moved = type(row)._default_manager.filter(pk=row.pk, status=source).update(status=to, **changes)
-        if moved != 1:
-            raise MoveRefused(f"{row._meta.verbose_name} {row.pk} is no longer {source}")
-        apps.get_model(row._meta.app_label, "StatusChange").objects.create(
-            kind=row._meta.model_name, object_id=str(row.pk), from_status=source, to_status=to, by=by, why=why[:250]
-        )
+        if moved == 1:
+            history.create(
+                kind=row._meta.model_name, object_id=str(row.pk), from_status=source, to_status=to, by=by, why=why[:250]
+            )
+    if moved != 1:
+        raise MoveRefused(f"{row._meta.verbose_name} {row.pk} is no longer {source}")
     row.status = to
     for name, value in changes.items():
         if not hasattr(value, "resolve_expression"):
