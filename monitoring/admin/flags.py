@@ -27,13 +27,13 @@ _CHOSEN = {EVERYONE: True, SHARE: None, NOBODY: False}
 
 class FlagForm(forms.ModelForm):
     on_for = forms.ChoiceField(
-        label=_("on for"),
+        label=_("On for"),
         choices=ON_FOR,
         widget=UnfoldAdminRadioSelectWidget(),
         help_text=_("Every process knows within ten seconds."),
     )
     percent = forms.DecimalField(
-        label=_("share in percent"),
+        label=_("Share in percent"),
         required=False,
         min_value=0.1,
         max_value=99.9,

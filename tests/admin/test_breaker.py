@@ -16,7 +16,7 @@ from payments.models import Breaker, StatusChange, StripeCalls
 from tests.browsing import open_context, open_page
 from tests.factories import UserFactory
 
-pytestmark = [pytest.mark.row("P6"), pytest.mark.django_db]
+pytestmark = pytest.mark.row("P6")
 PAGE = "/admin/payments/breaker/"
 
 
@@ -39,7 +39,7 @@ def test_the_page_tells_what_is_the_matter(desk: Client) -> None:
     text = _words(desk.get(PAGE))
     assert "Payments are paused" in text
     assert "Unavailable: 5 of 5 tries failed in 30 seconds. Next look in" in text
-    Breaker.objects.update(changed_at=Now() - breaker.REST)
+    Breaker.objects.update(changed_at=Now() - 2 * breaker.REST)
     breaker.enter()
     assert "One call tries whether Stripe is back" in _words(desk.get(PAGE))
 
@@ -63,7 +63,7 @@ def test_hc_g1_staff_see_on_the_index_that_payments_are_paused(desk: Client) -> 
     assert "Stripe does not answer" in _warnings(desk)[0]
     with override_flag(breaker.FLAG, active=False):
         assert _warnings(desk) == []
-    Breaker.objects.update(changed_at=Now() - breaker.REST)
+    Breaker.objects.update(changed_at=Now() - 2 * breaker.REST)
     breaker.enter()
     assert len(_warnings(desk)) == 1, "half open"
     breaker.close(by="staff:1")
@@ -103,7 +103,7 @@ def test_a_pause_needs_a_reason(desk: Client, why: str) -> None:
     assert not breaker.is_open()
 
 
-def test_who_may_only_look_may_only_look(client: Client) -> None:
+def test_who_may_only_look_may_only_look(db, client: Client) -> None:
     clerk = UserFactory(is_staff=True)
     client.force_login(clerk)
     assert client.get(PAGE).status_code == 403

@@ -106,6 +106,6 @@ def test_metrics_tell_the_state_of_the_breaker(client, settings):
     assert states() == {"closed": 1, "open": 0, "half_open": 0}
     breaker.report("create", "MISCONFIGURED", 5, passed=breaker.Pass())
     assert states() == {"closed": 0, "open": 1, "half_open": 0}
-    Breaker.objects.update(changed_at=Now() - breaker.REST)
+    Breaker.objects.update(changed_at=Now() - 2 * breaker.REST)
     breaker.enter()
     assert states() == {"closed": 0, "open": 0, "half_open": 1}

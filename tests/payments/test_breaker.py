@@ -38,7 +38,7 @@ def opened() -> Breaker:
 
 def rested(row: Breaker) -> None:
     """Half a minute later."""
-    Breaker.objects.filter(pk=row.pk).update(changed_at=Now() - breaker.REST)
+    Breaker.objects.filter(pk=row.pk).update(changed_at=Now() - 2 * breaker.REST)
 
 
 def probing() -> Pass:
@@ -183,7 +183,7 @@ def test_hc_g2_one_that_tries_and_dies_is_replaced():
     dead = probing()
     with pytest.raises(BreakerOpen):
         breaker.enter()
-    Breaker.objects.update(probe_until=Now())
+    Breaker.objects.update(probe_until=Now() - breaker.REST)
     results = at_once([breaker.enter] * 10)
     (successor,) = of_type(results, Pass)
     breaker.report("retrieve", "UNAVAILABLE", 30_000, passed=dead)
