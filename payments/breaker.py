@@ -30,7 +30,7 @@ BY_STAFF = "staff"
 REST = timedelta(seconds=30)  # without any call, before one tries
 PROBE_TIME = timedelta(seconds=30)  # then its process is taken for dead, and another may try
 WINDOW = timedelta(seconds=30)
-TRIES_AT_LEAST = 5
+TRIES_AT_LEAST = 6  # so that one call that fails at each of its tries stops nobody else
 FAILURES_AT_LEAST = 0.5
 STAFF_RETRY_SECONDS = 60
 CALLS_KEPT_FOR = timedelta(days=30)

@@ -25,7 +25,7 @@ def _words(answer: Any) -> str:
 
 
 def _down(outcome: str = "UNAVAILABLE") -> None:
-    for _ in range(5):
+    for _ in range(breaker.TRIES_AT_LEAST):
         breaker.report("create", outcome, 900, passed=breaker.Pass())
 
 
@@ -38,7 +38,7 @@ def test_the_page_tells_what_is_the_matter(desk: Client) -> None:
     _down()
     text = _words(desk.get(PAGE))
     assert "Payments are paused" in text
-    assert "Unavailable: 5 of 5 tries failed in 30 seconds. Next look in" in text
+    assert "Unavailable: 6 of 6 tries failed in 30 seconds. Next look in" in text
     Breaker.objects.update(changed_at=Now() - 2 * breaker.REST)
     breaker.enter()
     assert "One call tries whether Stripe is back" in _words(desk.get(PAGE))

@@ -32,7 +32,7 @@ def tries(*outcomes: str) -> None:
 
 
 def opened() -> Breaker:
-    tries(*["UNAVAILABLE"] * 5)
+    tries(*["UNAVAILABLE"] * breaker.TRIES_AT_LEAST)
     return Breaker.objects.get(name="stripe", status="OPEN")
 
 
@@ -96,17 +96,17 @@ def test_it_opens_when_half_of_the_tries_fail(log_lines):
     assert said(log_lines, "critical") == ["stripe breaker opened"]
 
 
-def test_four_failures_are_too_few_to_tell():
-    tries(*["UNAVAILABLE"] * 4)
+def test_one_failed_call_is_too_little_to_tell():
+    tries(*["UNAVAILABLE"] * (breaker.TRIES_AT_LEAST - 1))
     assert not breaker.is_open()
     tries("UNAVAILABLE")
     assert breaker.is_open()
 
 
 def test_failures_of_more_than_half_a_minute_ago_do_not_count():
-    tries(*["UNAVAILABLE"] * 4)
+    tries(*["UNAVAILABLE"] * (breaker.TRIES_AT_LEAST - 1))
     StripeCalls.objects.update(at=Now() - timedelta(seconds=31))
-    tries(*["UNAVAILABLE"] * 4)
+    tries(*["UNAVAILABLE"] * (breaker.TRIES_AT_LEAST - 1))
     assert not breaker.is_open()
 
 
@@ -131,7 +131,7 @@ def test_hc_g6_a_refused_key_opens_it_at_once(log_lines):
 
 
 def test_of_many_who_open_it_one_does():
-    tries(*["UNAVAILABLE"] * 4)
+    tries(*["UNAVAILABLE"] * (breaker.TRIES_AT_LEAST - 1))
     at_once([lambda: tries("UNAVAILABLE")] * 10)
     assert history() == [("CLOSED", "OPEN")]
 
