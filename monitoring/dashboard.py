@@ -16,7 +16,7 @@ from config.database import database_now
 from config.money import Money
 from monitoring.heartbeats import SILENT_AFTER
 from monitoring.models import Heartbeat
-from payments import breaker
+from payments import attention, breaker, expiry
 from payments.models import WebhookEvent
 from reservations import sweeping
 from reservations.admin import figures
@@ -107,6 +107,23 @@ def _sales(now: datetime) -> Iterator[Card]:
         list_url("reservations_order", review="yes") if review else "",
         "flag",
     )
+    stuck, failed = expiry.stuck().count(), attention.refunds_owed().count()
+    yield Card(
+        _("Orders that cannot be closed"),
+        str(stuck),
+        _("Stripe does not say that they are unpaid") if stuck else _("none"),
+        BAD if stuck else GOOD,
+        list_url("reservations_order", stuck="yes") if stuck else "",
+        "lock",
+    )
+    yield Card(
+        _("Refunds that failed"),
+        str(failed),
+        _("their money is still the buyers'") if failed else _("none"),
+        BAD if failed else GOOD,
+        list_url("payments_refund", open="owed") if failed else "",
+        "currency_exchange",
+    )
 
 
 def _holds(now: datetime) -> Iterator[Card]:
@@ -190,6 +207,7 @@ def _office(now: datetime) -> Iterator[Card]:
 def _warnings() -> Iterator[str]:
     """What a shop that takes real money must not say about itself."""
     yield from _paused_payments()
+    yield from attention.hints()
     if settings.IS_DEMO:
         yield _("This is a demonstration, not a shop (DEMO=on).")
     if not settings.STRIPE_SECRET_KEY:

@@ -9,7 +9,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
 from monitoring import fallback, heartbeats
-from payments import breaker
+from payments import attention, breaker
 from payments.models import WebhookEvent
 from reservations.models import SweepRun
 from ticketing.models import OutgoingEmail
@@ -32,6 +32,7 @@ def checks() -> dict[str, Check]:
     found["broker"] = _guarded(_broker)
     found["beat"] = _guarded(_beat) if database.is_ok else _unknown()
     found["sweep"] = _guarded(_sweep) if database.is_ok else _unknown()
+    found["webhooks"] = _guarded(_webhooks) if database.is_ok else _unknown()
     found["backlog"] = _guarded(_backlog) if database.is_ok else _unknown()
     found["stripe"] = _guarded(_stripe) if database.is_ok else _unknown()
     return found
@@ -95,6 +96,11 @@ def _sweep() -> Check:
     if begun.finished_at is None:
         return Check(False, f"no sweep of expired holds has finished for minutes; that of {at} began and did not end")
     return Check(False, f"no sweep of expired holds since {at}: schedule or workers are down")
+
+
+def _webhooks() -> Check:
+    """Sales go on without them, minutes late."""
+    return Check(*attention.webhooks())
 
 
 def _backlog() -> Check:

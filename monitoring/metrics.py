@@ -4,6 +4,7 @@ Names follow prometheus.io/docs/practices/naming. Counts of rows are gauges: row
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 
 from django.db.models import Count, Max, Model, Q, Sum
@@ -13,8 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from monitoring.models import Heartbeat
-from payments import breaker
-from payments.models import Breaker, Payment, StripeCalls, WebhookEvent
+from payments import attention, breaker, repeats
+from payments.models import Breaker, Payment, Refund, StripeCalls, WebhookEvent
 from reservations import sweeping
 from reservations.models import Conflict, LimitHit, Order, Reservation, SweepRun
 from ticketing.models import OutgoingEmail, Quota, Ticket
@@ -26,6 +27,7 @@ MOST_PRODUCTS = 20  # each is a time series of its own in Prometheus
 _BY_STATUS: dict[str, type[Model]] = {
     "orders": Order,
     "payments": Payment,
+    "refunds": Refund,
     "webhook_events": WebhookEvent,
     "emails": OutgoingEmail,
     "tickets": Ticket,
@@ -57,6 +59,18 @@ class RowsCollector(Collector):
         yield from _sweeps()
         yield from _demand()
         yield from _stripe()
+        yield from _repeats()
+
+
+def _repeats() -> Iterator[GaugeMetricFamily]:
+    family = GaugeMetricFamily("counterfoil_repeats", "what came again or was turned away in 24 hours", labels=["what"])
+    for what, count in repeats.in_a_day().items():
+        family.add_metric([what], count)
+    yield family
+    waiting = GaugeMetricFamily("counterfoil_waiting_for_staff", "what about the money needs a person", labels=["what"])
+    for what, count in asdict(attention.waiting()).items():
+        waiting.add_metric([what], count)
+    yield waiting
 
 
 def _sweeps() -> Iterator[GaugeMetricFamily]:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import connection
@@ -127,6 +128,12 @@ class DoesNotFit(Exception):
     """The lost order names something that does not exist, or a reservation that says otherwise."""
 
 
+_END_OF: dict[str, Callable[..., None]] = {
+    Reservation.Status.ACTIVE: holds.end_active,
+    Reservation.Status.ORDERED: holds.end_ordered,
+}
+
+
 def write_down_again(lost: LostOrder) -> Order:
     """The order as a CANCELLED one, with its reservation EXPIRED if that is lost too; nothing is held or sold by it.
 
@@ -135,8 +142,11 @@ def write_down_again(lost: LostOrder) -> Order:
     reservation = Reservation.objects.select_for_update(of=("self",)).filter(pk=lost.reservation_id).first()
     if reservation is None:
         reservation = _reservation_again(lost)
-    elif reservation.status == Reservation.Status.ACTIVE:  # its order was lost alone; what it holds is given back first
-        holds.end_active(reservation.pk, to=Reservation.Status.EXPIRED, by="rebuilding", why="its order is rebuilt")
+    elif Order.objects.filter(reservation=reservation).exists():
+        raise DoesNotFit("its reservation has another order")
+    elif reservation.status in _END_OF:  # its order was lost alone; what it holds is given back first
+        end = _END_OF[reservation.status]
+        end(reservation.pk, to=Reservation.Status.EXPIRED, by="rebuilding", why="its order is rebuilt")
     elif reservation.status not in (Reservation.Status.EXPIRED, Reservation.Status.RELEASED):
         raise DoesNotFit(f"its reservation is {reservation.status} without an order")
     order = Order.objects.create(

@@ -17,7 +17,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 
 from config.database import database_now, retried_on_conflict
-from reservations.models import Conflict, LimitHit, Reservation, SweepRun, UsedSignature
+from reservations.models import Conflict, LimitHit, Reservation, SweepRun, Tally, UsedSignature
 from reservations.sweep_runs import recorded
 
 logger = structlog.get_logger(__name__)
@@ -90,6 +90,7 @@ def _old() -> dict[str, QuerySet[Any]]:
         "used_signatures": UsedSignature.objects.filter(used_at__lt=Now() - KEEP_SIGNATURES),
         "conflicts": Conflict.objects.filter(minute__lt=Now() - KEEP_STATISTICS),
         "limit_hits": LimitHit.objects.filter(minute__lt=Now() - KEEP_STATISTICS),
+        "tallies": Tally.objects.filter(minute__lt=Now() - KEEP_STATISTICS),
         "sweep_runs": SweepRun.objects.filter(started_at__lt=Now() - KEEP_SWEEP_RUNS).exclude(
             pk=Subquery(last_of_its_name)
         ),

@@ -44,6 +44,7 @@ class Show:
     slot_capacity: int = 0
     currency: str = "EUR"
     hold_window_minutes: int = field(default=15)
+    payment_mode: str = Event.PaymentMode.ELEMENTS
 
 
 ORGANISERS = {
@@ -125,6 +126,7 @@ SHOWS = (
                 valid_days=120,
             ),
         ),
+        payment_mode=Event.PaymentMode.HOSTED,
     ),
     Show(
         organiser="maker-collective",
@@ -172,6 +174,7 @@ def _event(show: Show, organiser: Organiser, *, now: datetime) -> Event:
         time_zone=ZONE,
         currency=show.currency,
         hold_window_minutes=show.hold_window_minutes,
+        payment_mode=show.payment_mode,
     )
     quotas = {
         name: Quota.objects.create(event=event, name=name, capacity=capacity) for name, capacity in show.quotas.items()

@@ -128,6 +128,7 @@ class Plan:
                 ),
                 *("--state", str(self.var.path / "stripe.sqlite3")),
                 *("--webhook-url", f"{self.base_url}/webhooks/stripe/"),
+                *("--payment-method-types", "card,sepa_debit"),
             ],
             "web": [
                 *(python, "-m", "granian", "--interface", "wsgi", "config.wsgi:application"),

@@ -34,6 +34,7 @@ GROUPS: list[tuple[Any, list[tuple[Any, ...]]]] = [
         _("Money"),
         [
             (_("Payments"), "credit_card", "payments", "payment"),
+            (_("Refunds"), "currency_exchange", "payments", "refund"),
             (_("Webhook events"), "webhook", "payments", "webhookevent"),
             (_("Circuit breaker"), "electrical_services", "payments", "breaker"),
         ],
@@ -50,6 +51,7 @@ GROUPS: list[tuple[Any, list[tuple[Any, ...]]]] = [
             (_("Signs of life"), "monitor_heart", "monitoring", "heartbeat"),
             (_("Clean-ups"), "cleaning_services", "reservations", "sweeprun"),
             (_("Rate limit hits"), "speed", "reservations", "limithit"),
+            (_("Repeats and refusals"), "repeat", "reservations", "tally"),
             (_("Done by staff"), "history", "admin", "logentry"),
         ],
     ),

@@ -3,17 +3,22 @@
 from itertools import chain
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from unfold.dataclasses import UnfoldAction
 from unfold.enums import ActionVariant
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
-from payments import expiry, settlement, stripe_gateway
+from payments import expiry, order_status, settlement, stripe_gateway
 from payments.admin.search import orders_matching
-from payments.models import Payment
+from payments.models import Payment, Refund
 from payments.models import StatusChange as PaymentChange
 from reservations import orders
 from reservations.models import Order, OrderLine, Reservation
@@ -32,6 +37,7 @@ from ticketing.admin.columns import (
     BAD,
     GOOD,
     WAITING,
+    clipped,
     event_column,
     link_out,
     link_to,
@@ -44,6 +50,12 @@ from ticketing.admin.columns import (
 )
 from ticketing.admin.decorators import action, display
 
+REFUND_STATES = {
+    "none": _("Nothing of the order's own price."),
+    "partial": _("Part of the order's money goes or went back."),
+    "full": _("All of the order's money goes or went back."),
+}
+
 
 class NeedsReviewFilter(admin.SimpleListFilter):
     title = _("needs review")
@@ -54,6 +66,26 @@ class NeedsReviewFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
         return queryset.exclude(needs_review="") if self.value() == "yes" else queryset
+
+
+class StuckFilter(admin.SimpleListFilter):
+    title = _("cannot be closed")
+    parameter_name = "stuck"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Stripe does not confirm its end"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
+        return queryset.filter(pk__in=expiry.stuck().values("pk")) if self.value() == "yes" else queryset
+
+
+class ReleaseForm(BaseDialogForm):
+    why = forms.CharField(
+        label=_("Why, for your colleagues"),
+        max_length=250,
+        widget=UnfoldAdminTextInputWidget,
+        help_text=_("It stays in the order's history, beside your account."),
+    )
 
 
 class LineInline(RecordInline):
@@ -101,23 +133,25 @@ class PaymentInline(RecordInline):
 @admin.register(Order)
 class OrderAdmin(RecordAdmin):
     list_display = ["code", "status_label", "review", "buyer", "event_name", "total_in_words", "created"]
-    list_filter = ["status", NeedsReviewFilter, ("event", admin.RelatedOnlyFieldListFilter)]
+    list_filter = ["status", NeedsReviewFilter, StuckFilter, ("event", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["event"]
     date_hierarchy = "created_at"
     search_fields = ["code"]
     search_help_text = _("Code, name, e-mail address, ticket (17 or 7-000017), reservation id, pi_… or evt_…")
     actions = ["ensure_tickets", "ask_stripe", "close"]
-    actions_detail = ["ensure_these_tickets", "ask_stripe_now", "close_this", "review_is_done"]
+    actions_detail = ["ensure_these_tickets", "ask_stripe_now", "close_this", "force_release", "review_is_done"]
     offered_in_status = {
         "ensure_these_tickets": (Order.Status.PAID,),
         "ask_stripe_now": (Order.Status.AWAITING_PAYMENT,),
         "close_this": (Order.Status.AWAITING_PAYMENT,),
+        "force_release": (Order.Status.AWAITING_PAYMENT,),
         "review_is_done": tuple(Order.Status),
     }
     inlines = [LineInline, PaymentInline]
     fieldsets = [
         (None, {"fields": [("code", "status"), ("event", "total_in_words"), "needs_review", "pages"]}),
         (_("Buyer"), {"fields": [("name", "email"), "user"]}),
+        (_("Refunds"), {"fields": ["refunds"]}),
         (_("Times"), {"fields": [("created_at", "paid_at"), "cancelled_at"]}),
         (_("What happened"), {"fields": ["history"]}),
     ]
@@ -129,6 +163,12 @@ class OrderAdmin(RecordAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         return super().get_queryset(request).select_related("event", "user")
 
+    def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[UnfoldAction]:
+        """Releasing by force is only for what cannot be closed in the ordinary way."""
+        offered = super().get_actions_detail(request, object_id)
+        is_stuck = str(object_id).isdecimal() and _is_stuck(int(object_id))
+        return [one for one in offered if is_stuck or one.method.original_function_name != "force_release"]
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
     ) -> tuple[QuerySet[Order], bool]:
@@ -139,9 +179,10 @@ class OrderAdmin(RecordAdmin):
     def buyer(self, order: Order) -> SafeString:
         return two_lines(order.name, order.email)
 
-    @display(description=_("review"), label={"needed": BAD})
-    def review(self, order: Order) -> tuple[str, Any] | str:
-        return ("needed", _("needed")) if order.needs_review else ""
+    @display(description=_("needs review"), ordering="needs_review")
+    def review(self, order: Order) -> SafeString | str:
+        """Why, in full when it is pointed at."""
+        return clipped(order.needs_review, 44) if order.needs_review else ""
 
     @display(description=_("total"), ordering="total_minor")
     def total_in_words(self, order: Order) -> str:
@@ -154,15 +195,24 @@ class OrderAdmin(RecordAdmin):
         letters = link_out(list_url("ticketing_outgoingemail", q=order.code), _("its e-mails"))
         return side_by_side(page, reservation, letters)
 
+    @display(description=_("refunds"))
+    def refunds(self, order: Order) -> SafeString:
+        """Of all its payments."""
+        state = REFUND_STATES[order_status.status_of(order).refund]
+        rows = list(_refunds_of(order).select_related("payment__order").order_by("pk"))
+        return render_to_string("admin/refunds_of_order.html", {"refunds": rows, "state": state})
+
     @display(description=_("status changes"))
     def history(self, order: Order) -> SafeString:
-        """Of the order, its reservation and its payments, in time order."""
+        """Of the order, its reservation, its payments and refunds, in time order."""
         payments = [str(pk) for pk in order.payments.values_list("pk", flat=True)]
+        refunds = [str(pk) for pk in _refunds_of(order).values_list("pk", flat=True)]
         return timeline(
             chain(
                 OrderChange.objects.filter(kind="order", object_id=str(order.pk)),
                 OrderChange.objects.filter(kind="reservation", object_id=str(order.reservation_id)),
                 PaymentChange.objects.filter(kind="payment", object_id__in=payments),
+                PaymentChange.objects.filter(kind="refund", object_id__in=refunds),
             )
         )
 
@@ -218,6 +268,27 @@ class OrderAdmin(RecordAdmin):
         return carry_out_one(self, request, object_id, lambda order: _close(order, request))
 
     @action(
+        description=_("Release seats by force"),
+        permissions=["act"],
+        url_path="force-release",
+        icon="warning",
+        variant=ActionVariant.DANGER,
+        dialog=dialog(
+            _("Release the seats of this order by force?"),
+            _(
+                "Stripe has not confirmed that nothing can be charged for it. Its places go back on sale at once and the "
+                "order is closed; the buyer gets no letter. Stripe is asked on, and if the buyer has paid, or still pays, "
+                "they get their tickets where there is room, and else all of their money back."
+            ),
+            _("Release the seats"),
+            form=ReleaseForm,
+        ),
+    )
+    def force_release(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        why = form.cleaned_data["why"]
+        return carry_out_one(self, request, object_id, lambda order: _force_release(order, request, why))
+
+    @action(
         description=_("Review done"),
         permissions=["act"],
         url_path="review-done",
@@ -225,14 +296,37 @@ class OrderAdmin(RecordAdmin):
         dialog=dialog(
             _("Is the money of this order dealt with?"),
             _(
-                "Refund it at Stripe first if it is the buyer's. The mark is then taken away; an order without tickets is "
-                "closed and its places go back on sale. The buyer gets no letter from us."
+                "See its refunds first: what is owed and cannot be refunded from here must be paid in another way. The mark "
+                "is then taken away; a paid order without tickets is closed and its places go back on sale. The buyer gets "
+                "no letter from us."
             ),
             _("Review done"),
         ),
     )
     def review_is_done(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         return carry_out_one(self, request, object_id, lambda order: _review_done(order, request))
+
+
+def _refunds_of(order: Order) -> QuerySet[Refund]:
+    return Refund.objects.filter(payment__order=order)
+
+
+def _is_stuck(order_id: int) -> bool:
+    return expiry.stuck().filter(pk=order_id).exists()
+
+
+def _force_release(order: Order, request: HttpRequest, why: str) -> str:
+    if not _is_stuck(order.pk):
+        raise Refused(
+            _now("It is not stuck: it is closed, a bank is deciding, or it can still be closed by asking Stripe.")
+        )
+    try:
+        expiry.force_release(order.pk, by=staff_name(request), why=why)
+    except expiry.AlreadyPaid as refusal:
+        raise Refused(_now("It is paid.")) from refusal
+    except expiry.NotStuck as refusal:
+        raise Refused(_now("It was closed meanwhile.")) from refusal
+    return _now("released by force, its stock is free again")
 
 
 def _review_done(order: Order, request: HttpRequest) -> str:

@@ -23,6 +23,7 @@ from ticketing.admin.columns import (
     GOOD,
     PLAIN,
     WAITING,
+    breakable,
     clipped,
     link_out,
     list_url,
@@ -147,7 +148,7 @@ class PaymentAdmin(RecordAdmin):
 
     @display(description=_("idempotency key"))
     def key(self, payment: Payment) -> SafeString:
-        return links.breakable(payment.idempotency_key)
+        return breakable(payment.idempotency_key)
 
     @display(description=_("webhook events"))
     def events(self, payment: Payment) -> SafeString | str:
@@ -159,7 +160,7 @@ class PaymentAdmin(RecordAdmin):
         if not payment.stripe_id:
             return shown
         everything = link_out(list_url("payments_webhookevent", q=payment.stripe_id), _now("in the webhook log"))
-        return format_html("{}{}", shown, everything)
+        return format_html("{}<p>{}</p>", shown, everything)
 
     @display(description=_("status changes"))
     def history(self, payment: Payment) -> SafeString:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.enums import ActionVariant
 
-from payments import attention, refunds
+from payments import attention, breaker, refunds
 from payments.admin import links
 from payments.models import Refund, StatusChange
 from ticketing.admin.actions import (
@@ -23,7 +23,18 @@ from ticketing.admin.actions import (
     staff_name,
 )
 from ticketing.admin.bases import RecordAdmin, RecordInline
-from ticketing.admin.columns import BAD, GOOD, WAITING, clipped, moment, moment_column, status_column, timeline
+from ticketing.admin.columns import (
+    BAD,
+    GOOD,
+    WAITING,
+    breakable,
+    clipped,
+    moment,
+    moment_column,
+    status_column,
+    timeline,
+    two_lines,
+)
 from ticketing.admin.decorators import action, display
 
 COLOURS = {"SUCCEEDED": GOOD, "REQUESTED": WAITING, "SUBMITTED": WAITING, "FAILED": BAD}
@@ -47,7 +58,15 @@ class RefundInline(RecordInline):
 
     model = Refund
     verbose_name_plural = _("refunds")
-    fields = ["page", "amount_in_words", "reason_in_words", "status_in_words", "attempts", "stripe_refund_id", "last_error"]
+    fields = [
+        "page",
+        "amount_in_words",
+        "reason_in_words",
+        "status_in_words",
+        "attempts",
+        "stripe_refund_id",
+        "last_error",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Refund]:
         return super().get_queryset(request).order_by("pk")
@@ -71,7 +90,7 @@ class RefundInline(RecordInline):
 
 @admin.register(Refund)
 class RefundAdmin(RecordAdmin):
-    list_display = ["__str__", "status_label", "reason", "asked", "attempts", "next_look", "stripe_refund_id", "error"]
+    list_display = ["of_payment", "status_label", "why", "asked", "attempts", "next_look", "stripe_refund_id", "error"]
     list_filter = [OpenFilter, "status", "reason"]
     list_select_related = ["payment__order"]
     search_fields = ["stripe_refund_id"]
@@ -127,6 +146,14 @@ class RefundAdmin(RecordAdmin):
     def payment_link(self, refund: Refund) -> SafeString:
         return links.payment_link(refund.payment)
 
+    @display(description=_("payment and amount"), ordering="amount_minor")
+    def of_payment(self, refund: Refund) -> SafeString:
+        return two_lines(refund.payment, refund.amount)
+
+    @display(description=_("reason"), ordering="reason")
+    def why(self, refund: Refund) -> SafeString:
+        return clipped(refund.get_reason_display(), 40)
+
     @display(description=_("amount"), ordering="amount_minor")
     def amount_in_words(self, refund: Refund) -> str:
         return str(refund.amount)
@@ -141,7 +168,7 @@ class RefundAdmin(RecordAdmin):
 
     @display(description=_("idempotency key"))
     def key(self, refund: Refund) -> SafeString | str:
-        return links.breakable(refund.idempotency_key)
+        return breakable(refund.idempotency_key)
 
     @display(description=_("last error"))
     def error(self, refund: Refund) -> SafeString:
@@ -233,6 +260,8 @@ def _said_by_stripe(refund: Refund) -> str:
     """What became of it, in words; Refused where Stripe did not take it."""
     refund.refresh_from_db()
     if refund.status == Refund.Status.REQUESTED:
+        if breaker.is_open():
+            raise Refused(_now("Nothing was sent: calls to Stripe are paused. It goes out once they are not."))
         text = _now("Stripe has not taken it (%(error)s). It is tried again by itself.")
         raise Refused(text % {"error": refund.last_error or _now("somebody else is sending it")})
     if refund.status == Refund.Status.FAILED:

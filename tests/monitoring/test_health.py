@@ -134,7 +134,7 @@ def test_without_the_database_the_office_is_not_ready_and_yet_alive(client):
         connection.close()
         connection.settings_dict["PORT"] = port
     assert (code, word) == (503, "degraded")
-    assert failed == {"database", "migrations", "beat", "sweep", "backlog", "stripe"}
+    assert failed == {"database", "migrations", "beat", "sweep", "backlog", "stripe", "webhooks"}
     assert alive == 200
     assert readiness(client)[0] == 200
 

@@ -98,17 +98,18 @@ def test_signatures_statistics_and_runs_go_when_they_are_old_and_the_last_run_of
         minute = Now() - timedelta(days=days)
         Conflict.objects.create(product=product, minute=minute, requests=1, units=1)
         LimitHit.objects.create(limit="holds", who="10.0.0.1", minute=minute, hits=1)
+        Tally.objects.create(name="hold_replayed", minute=minute, count=1)
     for days in (30, 20, 8, 6):
         SweepRun.objects.create(name="EXPIRED_HOLDS", by="beat", started_at=Now() - timedelta(days=days))
     for days in (30, 20):
         SweepRun.objects.create(name="PURGE", by="command", started_at=Now() - timedelta(days=days), dealt_with=1)
-    expected = {"reservations": 0, "used_signatures": 1, "conflicts": 1, "limit_hits": 1}
+    expected = {"reservations": 0, "used_signatures": 1, "conflicts": 1, "limit_hits": 1, "tallies": 1}
     assert purge.count_old_rows() == expected | {"sweep_runs": 3 + 1}
     assert purge.purge_old_rows(by="beat") == expected | {"sweep_runs": 3 + 2}  # its own row is the last of its name
     assert (UsedSignature.objects.count(), Conflict.objects.count(), LimitHit.objects.count()) == (1, 1, 1)
     assert list(SweepRun.objects.order_by("pk").values_list("name", "dealt_with")) == [
         ("EXPIRED_HOLDS", 0),
-        ("PURGE", 8),
+        ("PURGE", 9),
     ]
 
 

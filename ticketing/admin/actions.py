@@ -1,5 +1,6 @@
 """Actions of staff: one domain call per row, and an answer in words for each, whether it was done or refused."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,11 +13,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
+from unfold.forms import BaseDialogForm
 
 from config.state_machine import MoveRefused
 
 # What speaks to Stripe may wait seconds for each row; a request must end before its proxy gives up.
 AT_MOST_WITH_NETWORK = 20
+NAMED_AT_MOST = 5
 
 
 class Refused(Exception):
@@ -29,26 +32,38 @@ def staff_name(request: HttpRequest) -> str:
 
 
 def carry_out(
-    model_admin: ModelAdmin, request: HttpRequest, rows: Iterable[Any], deed: Callable[[Any], str], *, at_most: int = 0
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    rows: Iterable[Any],
+    deed: Callable[[Any], str],
+    *,
+    at_most: int = 0,
+    too_many: Any = None,
 ) -> None:
     """Does `deed` to each row; it returns what was done, in words, or raises Refused or MoveRefused.
 
-    Each row succeeds or is refused by itself: one refusal does not keep the others from being done.
+    Each row succeeds or is refused by itself: one refusal does not keep the others from being done. More than `at_most`
+    rows are not begun; `too_many` says why, with %(n)s.
     """
-    chosen = list(rows)
+    chosen = list(rows[: at_most + 1] if at_most and isinstance(rows, QuerySet) else rows)
     if at_most and len(chosen) > at_most:
-        messages.warning(request, _("Choose at most %(n)s at a time: each of them asks Stripe.") % {"n": at_most})
+        text = too_many or _("Choose at most %(n)s at a time: each of them asks Stripe.")
+        messages.warning(request, text % {"n": at_most})
         return
     done: list[tuple[Model, str]] = []
+    refused: list[tuple[Model, str]] = []
     for row in chosen:
         try:
             done.append((row, deed(row)))
         except Refused as refusal:
-            messages.warning(request, f"{row}: {refusal}")
+            refused.append((row, str(refusal)))
         except MoveRefused:
             row.refresh_from_db(fields=["status"])
-            messages.warning(request, _("%(row)s is %(status)s: that cannot be done now.") % _in_words(row))
+            refused.append(
+                (row, _("It is %(status)s: that cannot be done now.") % {"status": row.get_status_display()})
+            )
     _report(request, done)
+    _report_refusals(request, refused)
 
 
 def carry_out_one(
@@ -83,9 +98,12 @@ def ask_first(
     return TemplateResponse(request, "admin/confirm_action.html", context)
 
 
-def dialog(title: Any, description: Any, button: Any) -> Any:
-    """What unfold asks before it does an action on a row's own page; saying yes is a POST with its CSRF token."""
-    return {"title": title, "description": description, "form_class": None, "form_submit_text": button}
+def dialog(title: Any, description: Any, button: Any, *, form: type[BaseDialogForm] | None = None) -> Any:
+    """What unfold asks before it does an action on a row's own page; saying yes is a POST with its CSRF token.
+
+    `form`: what must be filled in as well.
+    """
+    return {"title": title, "description": description, "form_class": form, "form_submit_text": button}
 
 
 def edit_next(request: HttpRequest) -> None:
@@ -96,17 +114,23 @@ def edit_next(request: HttpRequest) -> None:
         request.POST = form  # type: ignore[assignment]
 
 
-def _in_words(row: Any) -> dict[str, Any]:
-    return {"row": row, "status": row.get_status_display()}
-
-
 def _report(request: HttpRequest, done: list[tuple[Model, str]]) -> None:
     if not done:
         return
     for row, what in done:
         LogEntry.objects.log_actions(request.user.pk or 0, [row], CHANGE, change_message=what)
-    if len(done) <= 5:
+    if len(done) <= NAMED_AT_MOST:
         for row, what in done:
             messages.success(request, f"{row}: {what}")
     else:
         messages.success(request, _("Done: %(n)s.") % {"n": len(done)})
+
+
+def _report_refusals(request: HttpRequest, refused: list[tuple[Model, str]]) -> None:
+    """Row by row, or, where there are many, how many were refused for which reason."""
+    if len(refused) <= NAMED_AT_MOST:
+        for row, why in refused:
+            messages.warning(request, f"{row}: {why}")
+        return
+    for why, count in Counter(why for _row, why in refused).most_common(NAMED_AT_MOST):
+        messages.warning(request, _("Not done: %(n)s. Each: %(why)s") % {"n": count, "why": why})

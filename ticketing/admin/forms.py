@@ -14,12 +14,20 @@ from config.money import exponent
 from ticketing.models import Event, Product, Quota, Slot
 
 
+# docs.stripe.com/currencies: cents that only exist in writing, and thousandths of which cards take hundredths.
+WITHOUT_CENTS = ("ISK", "UGX")
+
+
 def in_minor_units(amount: Decimal, currency: str) -> int:
-    """What was typed as people say it; refuses what the currency has no coin for."""
-    minor = amount.scaleb(exponent(currency))
+    """What was typed as people say it; refuses what the currency has no coin for, or what no card is charged."""
+    minor, digits = amount.scaleb(exponent(currency)), exponent(currency)
     if minor != minor.to_integral_value():
         text = _("%(currency)s has %(digits)s decimal places.")
-        raise ValidationError(text, params={"currency": currency, "digits": exponent(currency)})
+        raise ValidationError(text, params={"currency": currency, "digits": digits})
+    step = 100 if currency in WITHOUT_CENTS else 10 if digits == 3 else 1
+    if minor % step:
+        text = _("Cards are charged in steps of %(step)s %(currency)s.")
+        raise ValidationError(text, params={"step": Decimal(step).scaleb(-digits).normalize(), "currency": currency})
     return int(minor)
 
 
@@ -41,6 +49,26 @@ class EventForm(TimesForm):
         widgets = {
             "time_zone": UnfoldAdminSelect2Widget(choices=[(name, name) for name in sorted(available_timezones())]),
         }
+        help_texts = {"currency": _("Settled with the first product: prices, holds and orders are in it.")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "payment_mode" in self.fields:
+            self.fields["payment_mode"].required = False  # who does not say leaves it as it is
+
+    def clean(self) -> dict[str, Any]:
+        """A page that was opened before the first product still offers the currency: what it sends is not just ignored."""
+        cleaned = super().clean()
+        asked = str(self.data.get("currency", "")).strip().upper()
+        is_settled = self.instance.pk is not None and "currency" not in self.fields
+        if is_settled and asked and asked != self.instance.currency:
+            text = _("The currency stays %(currency)s: this event has products, and holds and orders may be in it.")
+            raise ValidationError(text, params={"currency": self.instance.currency})
+        return cleaned
+
+    def clean_payment_mode(self) -> str:
+        mode: str = self.cleaned_data["payment_mode"] or self.instance.payment_mode
+        return mode
 
     def clean_currency(self) -> str:
         currency: str = self.cleaned_data["currency"].strip().upper()
