@@ -22,6 +22,7 @@ from reservations.models import (
     ReservationLine,
     StatusChange,
     SweepRun,
+    Tally,
     UsedSignature,
 )
 from tests.factories import ProductFactory
