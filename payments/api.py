@@ -88,7 +88,7 @@ class CheckoutView(AnonymousView):
         return Response(checkout_json(done, absolute=absolute), status=status, headers=headers)
 
 
-def _kept_until(reservation_id: uuid.UUID) -> dict[str, str]:
+def _kept_until(reservation_id: uuid.UUID) -> dict[str, Any]:
     """Until when the tickets are kept now that payment is paused, and the server's time beside it."""
     held = holds.look_up(reservation_id)
     return {"expires_at": rfc3339(held.expires_at), "server_time": rfc3339(held.server_time)} if held else {}

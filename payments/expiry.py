@@ -166,8 +166,10 @@ def _end_at_stripe(payment: Payment, *, by: str) -> str:
         facts = _ended(payment)
     except opening.NeverMade:  # its key is too old to be sent, and Stripe knows nothing of it
         return Payment.Status.ORPHANED
-    if facts is None or facts.status in {Payment.Status.CANCELLED, Payment.Status.FAILED}:
+    if facts is None:
         return Payment.Status.CANCELLED
+    if facts.status in {Payment.Status.CANCELLED, Payment.Status.FAILED}:
+        return facts.status
     settlement.settle(payment.pk, facts=facts, by=by)
     if facts.status == Payment.Status.SUCCEEDED:
         raise AlreadyPaid

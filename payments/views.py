@@ -19,7 +19,7 @@ from config import pages, problems, rate_limits
 from config.dates import in_words
 from payments import checkout, expiry, inbox, order_status, stripe_gateway
 from payments.forms import DetailsForm
-from payments.models import Payment
+from payments.models import Payment, Refund
 from reservations import demand, holds
 from reservations.models import Order, OrderLine, Reservation
 from reservations.placement import NoSuchReservation
@@ -33,6 +33,7 @@ logger = structlog.get_logger(__name__)
 WEBHOOK_MAX_BYTES = 1024 * 1024
 POLL_SECONDS = 2
 POLL_LIMIT = 15
+PAUSED = "paused"  # the message of a payment that could not be begun on Stripe's page
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -41,11 +42,11 @@ def checkout_page(request: HttpRequest, reservation_id: uuid.UUID) -> HttpRespon
     held = holds.look_up(reservation_id)
     if held is None:
         raise Http404
-    if request.method == "POST":
-        return _details_posted(request, held)
     order = checkout.order_of(reservation_id)
+    if request.method == "POST":
+        return _details_posted(request, held, order)
     if order is not None and order.status == Order.Status.AWAITING_PAYMENT and held.is_live:
-        return _pay_page(request, held, order)
+        return _payment_page(request, held, order)
     if order is not None:
         return redirect(order.get_absolute_url())
     if not held.is_live:
@@ -53,13 +54,15 @@ def checkout_page(request: HttpRequest, reservation_id: uuid.UUID) -> HttpRespon
     return _details_page(request, held, DetailsForm())
 
 
-def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
-    form = DetailsForm(request.POST)
+def _details_posted(request: HttpRequest, held: holds.Hold, order: Order | None) -> HttpResponse:
+    """The details, or, once ordered, just "continue": the order knows who buys."""
+    is_continued = order is not None and "continue" in request.POST
+    form = DetailsForm({"name": order.name, "email": order.email} if order and is_continued else request.POST)
     try:
         rate_limits.take("checkout", meta=request.META)
     except rate_limits.RateLimited as refusal:
         demand.limit_hit(refusal.limit, refusal.who)
-        response = _details_page(request, held, form, errors=[problems.wait_message(refusal)], status=429)
+        response = _refused(request, held, order, form, problems.wait_message(refusal), status=429)
         response["Retry-After"] = str(refusal.retry_after)
         return response
     if not form.is_valid():
@@ -67,25 +70,40 @@ def _details_posted(request: HttpRequest, held: holds.Hold) -> HttpResponse:
     try:
         done = checkout.start(held.id, email=form.cleaned_data["email"], name=form.cleaned_data["name"])
     except (checkout.CheckoutEnded, NoSuchReservation):
-        return redirect("reservations:basket", held.id)
+        return redirect(order) if order else redirect("reservations:basket", held.id)
     except holds.PromoCodeUsedUp:
-        code = held.promo_code
         message = _(
             "With this e-mail address, %(code)s has been used as often as it may be. Please give these tickets back and"
             " choose them again without the code."
         )
-        return _details_page(request, held, form, errors=[message % {"code": code}], status=409)
+        return _refused(request, held, order, form, message % {"code": held.promo_code}, status=409)
     except checkout.PaymentUnavailable:
-        pass  # the payment page asks again, and says so while Stripe does not answer
+        messages.warning(request, _("Payment is paused."), extra_tags=PAUSED)
     except checkout.PaymentRefused as refusal:
         message = _("This cannot be paid as it is; we have been told. Your reference is %(code)s.")
         messages.error(request, message % {"code": refusal.order.code})
     else:
-        if done.payment is None:
-            return HttpResponseRedirect(done.order.get_absolute_url(), status=303)
-        if done.facts is not None and done.facts.redirect_url:
-            return HttpResponseRedirect(done.facts.redirect_url, status=303)
+        return HttpResponseRedirect(_next_address(done), status=303)
     return HttpResponseRedirect(reverse("payments:checkout", args=[held.id]), status=303)
+
+
+def _next_address(done: checkout.Checkout) -> str:
+    """Where the buyer goes on: to Stripe's page, to the payment on ours, or to the order when there is nothing to pay."""
+    if done.facts is None:
+        return done.order.get_absolute_url()
+    if done.facts.redirect_url:
+        return done.facts.redirect_url
+    if done.facts.session_id:  # it takes no payment any more; the order's page finds out why
+        return f"{done.order.get_absolute_url()}&redirect_status=returned"
+    return reverse("payments:checkout", args=[done.order.reservation_id])
+
+
+def _refused(
+    request: HttpRequest, held: holds.Hold, order: Order | None, form: DetailsForm, message: str, *, status: int
+) -> HttpResponse:
+    if order is not None and order.status == Order.Status.AWAITING_PAYMENT:
+        return _payment_page(request, held, order, errors=[message], status=status)
+    return _details_page(request, held, form, errors=[message], status=status)
 
 
 def _details_page(
@@ -96,25 +114,39 @@ def _details_page(
     return render(request, "payments/details.html", context, status=status)
 
 
-def _pay_page(request: HttpRequest, held: holds.Hold, order: Order) -> HttpResponse:
-    config = {
+def _payment_page(
+    request: HttpRequest, held: holds.Hold, order: Order, *, errors: list[str] | None = None, status: int = 200
+) -> HttpResponse:
+    payment = order.payments.order_by("-attempt").first()
+    if payment is not None and payment.status == Payment.Status.PROCESSING:
+        return redirect(order)  # the bank decides: there is nothing to do here
+    told = list(messages.get_messages(request))
+    context = {
+        **_hold_context(held),
+        "order": order,
+        "cancel_url": order.address_of("payments:cancel"),
+        "errors": errors or [],
+        "notice": " ".join(str(message) for message in told if message.extra_tags != PAUSED),
+    }
+    if payment is not None and payment.mode == Payment.Mode.HOSTED:
+        is_paused = any(message.extra_tags == PAUSED for message in told)
+        context |= {"is_paused": is_paused, "is_back": "back" in request.GET}
+        return render(request, "payments/pay_hosted.html", context, status=status)
+    context |= {"config": _pay_config(request, held, order), "stripe_js_url": settings.STRIPE_JS_URL}
+    return render(request, "payments/pay.html", context, status=status)
+
+
+def _pay_config(request: HttpRequest, held: holds.Hold, order: Order) -> dict[str, str]:
+    return {
         "checkout_url": reverse("payments:api-checkout", args=[held.id]),
         "publishable_key": settings.STRIPE_PUBLISHABLE_KEY,
         "email": order.email,
         "name": order.name,
         "return_url": request.build_absolute_uri(order.get_absolute_url()),
+        "status_url": order.address_of("payments:api-status"),
         "event_url": order.event.get_absolute_url(),
         "extend_url": reverse("reservations:api-extend", args=[held.id]),
     }
-    context = {
-        **_hold_context(held),
-        "order": order,
-        "config": config,
-        "stripe_js_url": settings.STRIPE_JS_URL,
-        "cancel_url": order.address_of("payments:cancel"),
-        "notice": " ".join(str(message) for message in messages.get_messages(request)),
-    }
-    return render(request, "payments/pay.html", context)
 
 
 def _hold_context(held: holds.Hold) -> dict[str, Any]:
@@ -143,11 +175,13 @@ def order_page(request: HttpRequest, code: str) -> HttpResponse:
         "tickets": _tickets_context(order, lines),
         "phase": phase,
         "message": "" if phase == "paid" else status.message,  # the heading says it
+        "refunds": [_refund_context(refund, order) for refund in status.refunds],
         "pay_url": reverse("payments:checkout", args=[order.reservation_id]),
         "config": {
             "status_url": order.address_of("payments:api-status"),
             "sync_url": order.address_of("payments:api-sync"),
             "phase": phase,
+            "done": status.is_done,
             "poll_seconds": POLL_SECONDS,
             "poll_limit": POLL_LIMIT,
         },
@@ -157,15 +191,50 @@ def order_page(request: HttpRequest, code: str) -> HttpResponse:
 
 
 def _phase(status: order_status.OrderStatus, *, has_returned: bool) -> str:
+    """Which of its faces the order page shows: paid, confirming, awaiting, over (being closed), and review; when it is
+    closed: refunding, refunded, unheard (Stripe has not said whether it was paid), closed by staff, expired, cancelled.
+    """
     order, payment = status.order, status.payment
+    if order.status == Order.Status.PAID and status.is_done:
+        return "paid"
+    if order.status == Order.Status.CANCELLED and status.refund == "full":
+        return "refunding" if status.is_owed else "refunded"
     if order.needs_review:
         return "review"
     if order.status == Order.Status.CANCELLED:
-        return "cancelled"
+        return _closed_phase(status)
     if order.status == Order.Status.PAID:
-        return "paid" if status.is_done else "confirming"
+        return "confirming"
     is_deciding = payment is not None and payment.status == Payment.Status.PROCESSING
-    return "confirming" if has_returned or is_deciding else "awaiting"
+    if has_returned or is_deciding:
+        return "confirming"
+    held = holds.look_up(order.reservation_id)
+    return "awaiting" if held is not None and held.is_live else "over"
+
+
+def _closed_phase(status: order_status.OrderStatus) -> str:
+    if status.is_undecided:
+        return "unheard"
+    if status.payment is not None and status.payment.status == Payment.Status.SUCCEEDED:
+        return "closed"
+    return "expired" if status.order.reservation.status == Reservation.Status.EXPIRED else "cancelled"
+
+
+def _refund_context(refund: Refund, order: Order) -> dict[str, Any]:
+    words = {
+        Refund.Status.REQUESTED: _("On its way since %(when)s"),
+        Refund.Status.SUBMITTED: _("On its way since %(when)s"),
+        Refund.Status.SUCCEEDED: _("Sent back on %(when)s"),
+        Refund.Status.FAILED: _("It did not arrive; we are looking into it"),
+    }[Refund.Status(refund.status)]
+    when = in_words(refund.succeeded_at or refund.created_at, order.event.time_zone)
+    return {
+        "amount": refund.amount,
+        "words": words % {"when": when} if "%(when)s" in words else words,
+        "reason": refund.reason,
+        "is_done": refund.status == Refund.Status.SUCCEEDED,
+        "has_failed": refund.status == Refund.Status.FAILED,
+    }
 
 
 def _tickets_context(order: Order, lines: list[OrderLine]) -> list[dict[str, Any]]:

@@ -97,6 +97,7 @@ class Countdown {
       else part.hidden = true;
     }
     for (const part of document.querySelectorAll("[data-when-ended]")) part.hidden = !isShown;
+    for (const part of document.querySelectorAll("[data-after-hold]")) part.hidden = false;
     const voice = document.querySelector("[data-ended-voice]");
     if (voice && isShown) voice.textContent = this.element.dataset.sayEnded;
     this.element.hidden = true;
