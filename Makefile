@@ -8,7 +8,7 @@ CONTROL := test -x $(BIN)/python || { echo "There is no demo here yet (make demo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset demo-stop-part demo-start-part test lint types lock audit bench clean
+.PHONY: help demo demo-reset demo-stop-part demo-start-part test hard-cases lint types lock audit bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ demo-start-part: ## Start it again: ROLE=worker
 test: ## Style, types, import rules, Django's checks, then all tests (PYTEST_ARGS adds arguments)
 	@$(PYTHON) deploy/local/bootstrap.py test
 	@$(BIN)/python -m deploy.local.gate
+
+hard-cases: ## What may go wrong, case by case, and the tests that show it (ARGS=F6, ARGS=--help)
+	@$(PYTHON) deploy/local/bootstrap.py test
+	@$(BIN)/python -m tests.hard_cases $(ARGS)
 
 lint: ## Style and import rules, correcting what can be corrected
 	$(BIN)/ruff check --fix .

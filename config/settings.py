@@ -225,6 +225,8 @@ STRIPE_READ_TIMEOUT_SECONDS = read(env.float, "STRIPE_READ_TIMEOUT_SECONDS", 10.
 STRIPE_TRIES = read(env.int, "STRIPE_TRIES", 3)
 STRIPE_SHORTEST_WAIT_SECONDS = read(env.float, "STRIPE_SHORTEST_WAIT_SECONDS", 1.0)
 STRIPE_LONGEST_WAIT_SECONDS = read(env.float, "STRIPE_LONGEST_WAIT_SECONDS", 10.0)
+# How long a bank may take to answer: payments that wait for it are not offered later than so long before the start.
+SLOW_PAYMENT_DAYS = read(env.int, "SLOW_PAYMENT_DAYS", 14)
 # Written into Stripe's metadata, so that people can tell payments of several installations on one account apart.
 STRIPE_METADATA_ENV = read(env.str, "STRIPE_METADATA_ENV", urlsplit(PUBLIC_URL).netloc or "counterfoil")
 

@@ -16,6 +16,21 @@ from config.database import database_now
 from payments.models import Payment
 from reservations.models import Order, OrderLine, Reservation
 
+# docs.stripe.com/payments/payment-methods#delayed-notification
+SLOW = (
+    "acss_debit",
+    "au_becs_debit",
+    "bacs_debit",
+    "boleto",
+    "customer_balance",
+    "konbini",
+    "multibanco",
+    "nz_bank_account",
+    "oxxo",
+    "sepa_debit",
+    "sofort",
+    "us_bank_account",
+)
 VALUE = 500  # characters of one value of Stripe's metadata (docs.stripe.com/api/metadata)
 # Stripe gives a session at least 30 minutes and at most a day; ours is ended by us when the hold ends. The hour on top
 # lets the same parameters be sent again after an outage.
@@ -44,6 +59,7 @@ def _intent(order: Order, attempt: int) -> dict[str, Any]:
         "amount": order.total_minor,
         "currency": order.currency.lower(),
         "automatic_payment_methods": {"enabled": True},
+        **_without_slow_ones(order),
         "description": _description(order),
         "metadata": _metadata(order, attempt),
     }
@@ -61,6 +77,7 @@ def _session(order: Order, attempt: int) -> dict[str, Any]:
         "line_items": _line_items(order),
         "customer_email": order.email,
         "billing_address_collection": "required",
+        **_without_slow_ones(order),
         "success_url": f"{settings.PUBLIC_URL}{order.get_absolute_url()}&redirect_status=returned",
         "cancel_url": f"{back}?back=1",
         "expires_at": int(expires_at.timestamp()),
@@ -68,6 +85,15 @@ def _session(order: Order, attempt: int) -> dict[str, Any]:
         "payment_intent_data": {"description": _description(order), "metadata": metadata},
         "expand": ["payment_intent"],
     }
+
+
+def _without_slow_ones(order: Order) -> dict[str, Any]:
+    """A seat that waits for a bank is nobody's for days: only where staff accept that, and while it ends before the start."""
+    starts_at = min((line.slot.starts_at for line in order.lines.all() if line.slot), default=order.event.starts_at)
+    is_in_time = database_now() + timedelta(days=settings.SLOW_PAYMENT_DAYS) <= starts_at
+    if order.event.accepts_slow_payments and is_in_time:
+        return {}
+    return {"excluded_payment_method_types": list(SLOW)}
 
 
 def _line_items(order: Order) -> list[dict[str, Any]]:

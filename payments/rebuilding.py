@@ -49,9 +49,10 @@ def _write(lost: LostOrder, facts: Facts) -> Payment:
             order = placement.write_down_again(lost)
         except placement.DoesNotFit as reason:
             raise CannotRebuild(str(reason)) from reason
-        Order.objects.filter(pk=order.pk).update(
-            needs_review="rebuilt from Stripe's copy; its buyer's old link is dead"
-        )
+        why = "rebuilt from Stripe's copy; its buyer's old link is dead"
+        if not lost.email:
+            why += ", and Stripe knows no address to write to"
+        Order.objects.filter(pk=order.pk).update(needs_review=why)
         logger.critical("order rebuilt from stripe", order=order.code, intent=facts.intent_id)
     return matching.orphan(order, facts)
 

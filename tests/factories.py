@@ -52,6 +52,7 @@ class EventFactory(DjangoModelFactory[Event]):
     ends_at = factory.LazyAttribute(lambda event: event.starts_at + timedelta(hours=3))
     time_zone = "Europe/Berlin"
     currency = "EUR"
+    accepts_slow_payments = True
 
 
 class SlotFactory(DjangoModelFactory[Slot]):

@@ -45,6 +45,7 @@ class Show:
     currency: str = "EUR"
     hold_window_minutes: int = field(default=15)
     payment_mode: str = Event.PaymentMode.ELEMENTS
+    accepts_slow_payments: bool = False
 
 
 ORGANISERS = {
@@ -62,6 +63,7 @@ SHOWS = (
         "The balcony is seated, the floor is standing; the front row comes with a signed print.",
         venue=("Harbour Hall", "Kaistrasse 4, 20457 Hamburg"),
         day=24,
+        accepts_slow_payments=True,
         hour=20,
         hours=3,
         quotas={"Floor": 400, "Balcony": 120, "Front row": 12, "Whole hall": 500},
@@ -175,6 +177,7 @@ def _event(show: Show, organiser: Organiser, *, now: datetime) -> Event:
         currency=show.currency,
         hold_window_minutes=show.hold_window_minutes,
         payment_mode=show.payment_mode,
+        accepts_slow_payments=show.accepts_slow_payments,
     )
     quotas = {
         name: Quota.objects.create(event=event, name=name, capacity=capacity) for name, capacity in show.quotas.items()

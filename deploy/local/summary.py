@@ -14,6 +14,7 @@ TEST_CARDS = (
     ("4242 4242 4242 4242", "succeeds"),
     ("4000 0000 0000 9995", "is declined (insufficient funds)"),
     ("4000 0025 0000 3155", "asks for 3-D Secure"),
+    ("DE89 3704 0044 0532 0130 00", "bank debit (Northern Lights): the bank answers in seconds, not days"),
 )
 
 

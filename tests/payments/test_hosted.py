@@ -1,8 +1,11 @@
 """Paying on Stripe's own page (P2): one paid order in the end, whichever way; the session ends with the hold."""
 
-import pytest
+from datetime import timedelta
 
-from payments import expiry, settlement, stripe_gateway, webhooks
+import pytest
+from django.utils import timezone
+
+from payments import expiry, settlement
 from payments.models import Payment
 from reservations.models import Order
 from tests.factories import ProductFactory
@@ -51,7 +54,10 @@ def test_its_webhook_ends_as_tickets(client, sandbox):
     product = ProductFactory()
     order, payment = hosted(client, product, 2)
     sandbox.control.pay_session(payment.stripe_session_id)
-    assert deliver(client, events(sandbox, payment.stripe_session_id, "checkout.session.completed")[0]).status == "PROCESSED"
+    assert (
+        deliver(client, events(sandbox, payment.stripe_session_id, "checkout.session.completed")[0]).status
+        == "PROCESSED"
+    )
     order.refresh_from_db()
     payment.refresh_from_db()
     assert (order.status, payment.status, payment.settled_by) == ("PAID", "SUCCEEDED", "webhook")
@@ -116,7 +122,7 @@ def test_another_mode_ends_the_first_payment_before_it_begins_its_own(client, sa
 
 
 def test_the_mode_is_fixed_while_the_first_payment_cannot_be_ended(client, sandbox):
-    order, first = hosted(client, ProductFactory())
+    order, _payment = hosted(client, ProductFactory())
     sandbox.control.add_fault("http_500_before", method="POST", path="/v1/checkout/sessions/*/expire", count=9)
     answer = check_out(client, order.reservation_id, mode="elements")
     assert (answer.status_code, answer.json()["code"]) == (409, "mode_fixed")
@@ -165,3 +171,24 @@ def test_hc_c16_a_bank_debit_on_stripes_page_waits_for_the_bank(client, debit_sa
     expiry.close_due()
     order.refresh_from_db()
     assert (order.status, stock_of(product)) == (("PAID", (0, 1)) if is_paid else ("CANCELLED", (0, 0)))
+
+
+@pytest.mark.row("HC-C16")
+@pytest.mark.parametrize("mode", ["elements", "hosted"])
+@pytest.mark.parametrize(
+    ("accepts", "starts_in_days", "is_offered"), [(True, 15, True), (True, 13, False), (False, 15, False)]
+)
+def test_hc_c16_a_bank_may_decide_only_where_staff_accept_it_and_before_the_start(
+    client, debit_sandbox, settings, mode, accepts, starts_in_days, is_offered
+):
+    """HC-C16: otherwise such ways to pay are not offered, on our page nor on Stripe's."""
+    settings.SLOW_PAYMENT_DAYS = 14
+    starts_at = timezone.now() + timedelta(days=starts_in_days)
+    held = hold(ProductFactory(event__accepts_slow_payments=accepts, event__starts_at=starts_at))
+    assert check_out(client, held.id, mode=mode).status_code == 201
+    payment = Payment.objects.get()
+    if mode == "hosted":
+        made = debit_sandbox.control.session(payment.stripe_session_id)["checkout_session"]
+    else:
+        made = debit_sandbox.control.payment(payment.stripe_payment_intent_id)["payment_intent"]
+    assert made["payment_method_types"] == (["card", "sepa_debit"] if is_offered else ["card"])

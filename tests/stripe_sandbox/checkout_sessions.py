@@ -204,7 +204,8 @@ def _types(sandbox: Sandbox, params: Record, currency: str) -> list[str]:
     given: list[str] | None = params.get("payment_method_types")
     if given is None:
         switched_on = sandbox.options.payment_method_types
-        return [name for name in switched_on if name != "sepa_debit" or currency == "eur"]
+        excluded = params.get("excluded_payment_method_types", [])
+        return [name for name in switched_on if name not in excluded and (name != "sepa_debit" or currency == "eur")]
     for name in given:
         if name not in KNOWN_TYPES:
             raise invalid_request(

@@ -39,6 +39,7 @@ SESSION_CREATE = Params(
         "customer": Text(),
         "customer_creation": OneOf(("if_required",)),
         "customer_email": Text(),
+        "excluded_payment_method_types": ListOf(Text()),
         "expand": EXPAND,
         "expires_at": Integer(),
         "line_items": ListOf(LINE_ITEM),

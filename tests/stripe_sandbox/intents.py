@@ -149,7 +149,12 @@ def _payment_method_types(sandbox: Sandbox, params: Record) -> tuple[Record | No
     if automatic and not automatic["enabled"]:
         return None, ["card"]
     # Since API 2023-08-16 automatic payment methods are on unless said otherwise.
-    switched_on = [name for name in sandbox.options.payment_method_types if _fits(name, params["currency"])]
+    excluded = params.get("excluded_payment_method_types", [])
+    switched_on = [
+        name
+        for name in sandbox.options.payment_method_types
+        if _fits(name, params["currency"]) and name not in excluded
+    ]
     return {"allow_redirects": "always"} | (automatic or {}) | {"enabled": True}, switched_on
 
 
@@ -201,7 +206,7 @@ def _intent(sandbox: Sandbox, call: Call, currency: str, automatic: Record | Non
         "customer": params.get("customer"),
         "customer_account": None,
         "description": params.get("description"),
-        "excluded_payment_method_types": None,
+        "excluded_payment_method_types": params.get("excluded_payment_method_types"),
         "last_payment_error": None,
         "latest_charge": None,
         "livemode": False,

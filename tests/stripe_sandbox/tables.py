@@ -75,6 +75,7 @@ INTENT_CREATE = Params(
         "capture_method": OneOf(("automatic", "automatic_async")),
         "confirm": Boolean(),
         "confirmation_method": OneOf(("automatic",)),
+        "excluded_payment_method_types": ListOf(Text()),
         "metadata": Metadata(clearable=False),
         "receipt_email": Text(),
         "shipping": SHIPPING,

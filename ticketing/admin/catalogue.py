@@ -124,7 +124,16 @@ class EventAdmin(selling.MayStopSelling, CapacityGuard, InTheEventsTimeZone, Off
                 "fields": ["starts_at", "ends_at", "time_zone", ("venue_name", "venue_address")],
             },
         ),
-        (_("Selling"), {"fields": ["currency", ("hold_window_minutes", "extension_minutes"), "payment_mode"]}),
+        (
+            _("Selling"),
+            {
+                "fields": [
+                    "currency",
+                    ("hold_window_minutes", "extension_minutes"),
+                    ("payment_mode", "accepts_slow_payments"),
+                ]
+            },
+        ),
     ]
 
     status_label = status_column({"PUBLISHED": GOOD, "DRAFT": WAITING, "CANCELLED": BAD})

@@ -13,7 +13,6 @@ from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelect2Mult
 from config.money import exponent
 from ticketing.models import Event, Product, Quota, Slot
 
-
 # docs.stripe.com/currencies: cents that only exist in writing, and thousandths of which cards take hundredths.
 WITHOUT_CENTS = ("ISK", "UGX")
 

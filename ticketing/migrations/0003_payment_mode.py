@@ -4,7 +4,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
         ("ticketing", "0002_stock"),
     ]
@@ -13,15 +12,31 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="event",
             name="payment_mode",
-            field=models.CharField(choices=[("ELEMENTS", "on our page"), ("HOSTED", "on Stripe's page")], default="ELEMENTS", help_text="Stripe's page also asks for the billing address. The hold's time is the same in both.", max_length=10, verbose_name="buyers pay"),
+            field=models.CharField(
+                choices=[("ELEMENTS", "on our page"), ("HOSTED", "on Stripe's page")],
+                default="ELEMENTS",
+                help_text="Stripe's page also asks for the billing address. The hold's time is the same in both.",
+                max_length=10,
+                verbose_name="buyers pay",
+            ),
         ),
         migrations.AlterField(
             model_name="outgoingemail",
             name="kind",
-            field=models.CharField(choices=[("confirmation", "confirmation with tickets"), ("order_expired", "the hold ended unpaid"), ("refund", "money goes back")], max_length=24, verbose_name="kind"),
+            field=models.CharField(
+                choices=[
+                    ("confirmation", "confirmation with tickets"),
+                    ("order_expired", "the hold ended unpaid"),
+                    ("refund", "money goes back"),
+                ],
+                max_length=24,
+                verbose_name="kind",
+            ),
         ),
         migrations.AddConstraint(
             model_name="event",
-            constraint=models.CheckConstraint(condition=models.Q(("payment_mode__in", ["ELEMENTS", "HOSTED"])), name="event_payment_mode_is_known"),
+            constraint=models.CheckConstraint(
+                condition=models.Q(("payment_mode__in", ["ELEMENTS", "HOSTED"])), name="event_payment_mode_is_known"
+            ),
         ),
     ]

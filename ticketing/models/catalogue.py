@@ -94,6 +94,14 @@ class Event(models.Model):
         default=PaymentMode.ELEMENTS,
         help_text=_("Stripe's page also asks for the billing address. The hold's time is the same in both."),
     )
+    accepts_slow_payments = models.BooleanField(
+        _("bank debits accepted"),
+        default=False,
+        help_text=_(
+            "Also ways to pay that take days (bank debits, vouchers). Their places stay kept until the bank answers; they "
+            "are not offered where that may be after the start."
+        ),
+    )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
     class Meta:
