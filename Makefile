@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+PLAYS ?= 200,40
 BIN := .venv/bin
 CONTROL := test -x $(BIN)/python || { echo "There is no demo here yet (make demo)."; exit 1; }; \
 	$(BIN)/python -m deploy.local.control
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset demo-stop-part demo-start-part test hard-cases lint types lock audit bench clean
+.PHONY: help demo demo-reset demo-stop-part demo-start-part test hard-cases money-machine lint types lock audit bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,10 @@ test: ## Style, types, import rules, Django's checks, then all tests (PYTEST_ARG
 hard-cases: ## What may go wrong, case by case, and the tests that show it (ARGS=F6, ARGS=--help)
 	@$(PYTHON) deploy/local/bootstrap.py test
 	@$(BIN)/python -m tests.hard_cases $(ARGS)
+
+money-machine: ## Look for lost cents for as long as you like: PLAYS=200,40 plays and steps, PLAYS=200,40,7 from play 7
+	@$(PYTHON) deploy/local/bootstrap.py test
+	@MONEY_MACHINE=$(PLAYS) $(BIN)/python -m pytest tests/payments/test_money_machine.py -k very_long -s -q
 
 lint: ## Style and import rules, correcting what can be corrected
 	$(BIN)/ruff check --fix .

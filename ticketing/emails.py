@@ -30,7 +30,13 @@ WAITS = [timedelta(seconds=s) for s in (20, 60, 300, 900, 3600, 3 * 3600, 6 * 36
 
 
 def queue(*, kind: str, to: str, reference: str, dedupe_key: str, context: dict[str, Any]) -> None:
-    """Writes the e-mail down in the caller's transaction; a second call with the same key changes nothing."""
+    """Writes the e-mail down in the caller's transaction; a second call with the same key changes nothing.
+
+    Whose address is not known (an order rebuilt from Stripe's copy) gets none: staff are shown that order.
+    """
+    if not to:
+        logger.error("no address to write to", kind=kind, reference=reference)
+        return
     email, is_new = OutgoingEmail.objects.get_or_create(
         dedupe_key=dedupe_key, defaults={"kind": kind, "to": to, "reference": reference, "context": context}
     )

@@ -144,9 +144,7 @@ def test_a_late_success_that_many_notice_at_once_is_one(client, sandbox):
 def test_two_late_buyers_of_the_last_seat_get_one_ticket_and_one_refund(client, sandbox):
     """The counters' own constraint decides between them."""
     product = ProductFactory(quotas__capacity=1)
-    late = []
-    for _ in range(2):
-        late.append(released(client, product))
+    late = [released(client, product) for _ in range(2)]
     for _order, payment in late:
         sandbox.control.pay(payment.stripe_payment_intent_id)
     facts = [(payment.pk, truth.fetch(payment)) for _order, payment in late]
