@@ -118,7 +118,9 @@ def test_hc_d9_late_success_of_what_is_no_longer_sold_is_refunded(client, sandbo
 def test_hc_d1_a_promo_code_must_have_a_use_left_for_the_late_buyer(client, sandbox, is_left):
     product = ProductFactory(quotas__capacity=5)
     order, payment = released(client, product)
-    code = PromoCode.objects.create(event=product.event, code="ONCE", percent_off=10, max_uses=1, uses=0 if is_left else 1)
+    code = PromoCode.objects.create(
+        event=product.event, code="ONCE", percent_off=10, max_uses=1, uses=0 if is_left else 1
+    )
     Reservation.objects.update(promo_code=code)
     pay_late(sandbox, payment)
     order.refresh_from_db()
