@@ -32,13 +32,14 @@ def check_settings(**kwargs: Any) -> None:
 
 
 @task_prerun.connect
-def replace_broken_connections(**kwargs: Any) -> None:
+def replace_broken_connections(sender: Any = None, **kwargs: Any) -> None:
     """A worker keeps its database connection from task to task (CELERY_DB_REUSE_MAX), as the web does between requests:
     a new one costs more than most tasks. What broke or grew old meanwhile is replaced first.
     """
     from django.db import close_old_connections  # inline: Django is not set up when this module is loaded
 
-    close_old_connections()
+    if not getattr(getattr(sender, "request", None), "is_eager", False):  # else they are the caller's
+        close_old_connections()
 
 
 @worker_init.connect

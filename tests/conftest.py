@@ -1,5 +1,6 @@
 """Fixtures of the whole suite. Real parts everywhere: PostgreSQL, Valkey, workers, the Stripe SDK over HTTP, Chromium."""
 
+import fcntl
 import io
 import json
 import logging
@@ -30,6 +31,19 @@ def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+@pytest.fixture(autouse=True)
+def _room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test marked `alone` needs the whole machine: those of the other workers wait until it is done."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    kind = fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH
+    with (shared / "turnstile").open("w") as turnstile, (shared / "room").open("w") as room:
+        fcntl.flock(turnstile, fcntl.LOCK_EX)  # who waits for the whole room lets nobody in meanwhile
+        fcntl.flock(room, kind)
+        fcntl.flock(turnstile, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def run(wanted: Sequence[Case], *, at_once: int) -> tuple[int, list[dict[str, An
         report = Path(folder) / "report.json"
         argv = [sys.executable, "-m", "pytest", "-p", "tests.hard_cases", "-q", "tests"]
         argv += ["-n", str(at_once), "--dist", "loadfile"] if at_once > 1 else []
-        env = {**os.environ, WANTED: " ".join(case.id for case in wanted), REPORT: str(report)}
+        env = {"CRASH_MATRIX": "all", **os.environ, WANTED: " ".join(case.id for case in wanted), REPORT: str(report)}
         done = subprocess.run(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
         lines = json.loads(report.read_text(encoding="utf-8")) if report.exists() else []
     return done.returncode, lines

@@ -19,7 +19,7 @@ from tests.office import Office
 from tests.purchases import recount
 from ticketing.models import Product, Quota
 
-pytestmark = pytest.mark.office
+pytestmark = [pytest.mark.office, pytest.mark.alone]
 
 PATIENCE_SECONDS = 60.0
 

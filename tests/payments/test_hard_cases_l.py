@@ -114,7 +114,7 @@ def _product_form(product: Product, price: str) -> dict[str, object]:
 @pytest.mark.row("HC-L2", "T15")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    baskets=st.lists(st.tuples(st.integers(60, 9_999), st.integers(1, 7)), min_size=1, max_size=3),
+    baskets=st.lists(st.tuples(st.integers(130, 9_999), st.integers(1, 7)), min_size=1, max_size=3),
     percent=st.integers(1, 60),
 )
 def test_hc_l2_the_lines_add_up_to_what_stripe_is_asked_for(client, sandbox, baskets, percent):

@@ -368,8 +368,8 @@ ROWS = ("P1", "P5", "P6", "P9", "P10", "I1", "HC-D1", "HC-D2", "HC-E4", "HC-B2",
 @pytest.mark.timeout(600)
 def test_no_order_of_events_loses_a_cent(machine):
     """I1 to I9 after every step, W1 after every play; Hypothesis looks for the shortest way to lose one."""
-    play(machine, examples=15, steps=15)
-    assert machine.seen["play"] >= 15
+    play(machine, examples=8, steps=15)
+    assert machine.seen["play"] >= 8
 
 
 @pytest.mark.row(*ROWS)
@@ -381,12 +381,13 @@ def test_long_days_lose_no_cent(machine):
     assert {name for name, times in (machine.seen + machine.fate.struck).items() if times} >= EXPECTED
 
 
-@pytest.mark.skipif(not LONGER, reason="for as long as one likes: make money-machine")
-@pytest.mark.timeout(0)
-def test_very_long_days_lose_no_cent(machine):
-    """MONEY_MACHINE="plays,steps", or "plays,steps,first" to play them again."""
-    plays, steps, *given = (int(part) for part in LONGER.split(","))
-    first = given[0] if given else random.randrange(2**24)
-    for number in range(first, first + plays):
-        run_by_chance(machine, number, steps=steps)
-    print(dict(sorted(machine.seen.items())), dict(sorted(machine.fate.struck.items())))
+if LONGER:  # for as long as one likes: make money-machine
+
+    @pytest.mark.timeout(0)
+    def test_very_long_days_lose_no_cent(machine):
+        """MONEY_MACHINE="plays,steps", or "plays,steps,first" to play them again."""
+        plays, steps, *given = (int(part) for part in LONGER.split(","))
+        first = given[0] if given else random.randrange(2**24)
+        for number in range(first, first + plays):
+            run_by_chance(machine, number, steps=steps)
+        print(dict(sorted(machine.seen.items())), dict(sorted(machine.fate.struck.items())))
