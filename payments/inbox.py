@@ -24,8 +24,11 @@ PARK_AFTER = timedelta(hours=1)
 
 
 @transaction.atomic
-def store(event: dict[str, Any], *, source: str = WebhookEvent.Source.WEBHOOK) -> bool:
-    """Keeps an event and nudges a worker; False when it was stored before (nothing happens again, but it is counted)."""
+def store(event: dict[str, Any], *, is_handled: bool = True, source: str = WebhookEvent.Source.WEBHOOK) -> bool:
+    """Keeps an event and nudges a worker; False when it was stored before (nothing happens again, but it is counted).
+
+    One of a type that we do not handle is IGNORED from the start: Stripe sends several of those with each payment.
+    """
     event = _storable(event)
     data = event.get("data")
     told = data.get("object") if isinstance(data, dict) else None
@@ -39,12 +42,14 @@ def store(event: dict[str, Any], *, source: str = WebhookEvent.Source.WEBHOOK) -
             "is_livemode": bool(event.get("livemode")),
             "payload": event,
             "source": source,
+            "status": WebhookEvent.Status.RECEIVED if is_handled else WebhookEvent.Status.IGNORED,
+            "processed_at": None if is_handled else Now(),
             "next_attempt_at": Now() + PATIENCE,
         },
     )
-    if is_new:
+    if is_new and is_handled:
         nudge("payments.process_webhook_event", queue="checkout", webhook_event_id=row.pk)
-    elif source == WebhookEvent.Source.WEBHOOK:
+    elif not is_new and source == WebhookEvent.Source.WEBHOOK:
         WebhookEvent.objects.filter(pk=row.pk).update(duplicates=F("duplicates") + 1)
     return is_new
 

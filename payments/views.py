@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from config import pages, problems, rate_limits
 from config.dates import in_words
-from payments import checkout, expiry, inbox, order_status, stripe_gateway
+from payments import checkout, expiry, inbox, order_status, stripe_gateway, webhooks
 from payments.forms import DetailsForm
 from payments.models import Payment, Refund
 from reservations import demand, holds
@@ -313,7 +313,7 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         demand.tally("webhook_refused_unreadable")
         return _webhook_problem(400, "invalid")
     try:
-        is_new = inbox.store(event)
+        is_new = inbox.store(event, is_handled=event["type"] in webhooks.HANDLERS)
     except RecursionError:
         return _webhook_problem(400, "invalid")  # nested deeper than anything Stripe sends
     except DatabaseError:

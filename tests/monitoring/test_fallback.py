@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from config.beat import FALLBACK
 from monitoring import fallback, heartbeats
 from monitoring.models import Heartbeat
+from payments import inbox
 from payments.models import WebhookEvent
 from reservations.models import Order
 from tests.factories import ProductFactory
@@ -72,7 +73,7 @@ def test_hc_e10_a_sweep_that_fails_does_not_stop_the_next(client, settings):
     settings.HOLD_SWEEP_BATCH = -1
     end_time(hold(ProductFactory()).id)
     event = made_up(type="invoice.paid")
-    post(client, event)
+    inbox.store(event)
     WebhookEvent.objects.update(next_attempt_at=Now())
     OutgoingEmail.objects.create(kind="order_expired", to="a@example.org", reference="X", dedupe_key="X", context={})
     fallback.run_sweeps()

@@ -196,7 +196,7 @@ def test_hc_e9_a_backlog_is_worked_off_in_batches_oldest_first(client, sandbox):
     assert runs == [[order.pk for order in orders[:count]] for count in (2, 4, 5)]
     assert stock_of(product) == recount(product.quotas.get()) == (0, 0)
     for number in range(5):
-        post(client, made_up(id=f"evt_{number}", type="invoice.paid"))
+        inbox.store(made_up(id=f"evt_{number}", type="invoice.paid"))
         WebhookEvent.objects.filter(stripe_id=f"evt_{number}").update(next_attempt_at=Now() - timedelta(minutes=number))
     assert [WebhookEvent.objects.get(pk=pk).stripe_id for pk in inbox.due(limit=3)] == ["evt_4", "evt_3", "evt_2"]
     assert [webhooks.sweep(limit=3), webhooks.sweep(limit=3), webhooks.sweep(limit=3)] == [3, 2, 0]

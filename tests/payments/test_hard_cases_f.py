@@ -297,7 +297,7 @@ def test_hc_f12_a_flood_is_stored_at_once_and_worked_off_later(client, sandbox):
     assert sandbox.control.requests() == [], "stored only"
     WebhookEvent.objects.update(next_attempt_at=Now())
     runs = [webhooks.sweep() for _ in range(3)]
-    assert runs == [200, 1, 0]
+    assert runs == [1, 0, 0], "what we do not handle is nobody's work"
     order.refresh_from_db()
     assert (order.status, OutgoingEmail.objects.count()) == ("PAID", 1)
     assert not WebhookEvent.objects.filter(status="RECEIVED").exists()
