@@ -145,7 +145,7 @@ class OrderSync(OrderView):
             return Response(self.status())
         try:
             settlement.sync(self.order.pk, by="sync")
-        except stripe_gateway.NO_WORD:
+        except (*stripe_gateway.NO_WORD, settlement.WrongMode):
             message = _("The payment service does not answer. Your order is safe; please try again in a minute.")
             raise Problem(503, "payment_unavailable", message, retryable=True) from None
         return Response(self.status())

@@ -170,7 +170,10 @@ def _end_at_stripe(payment: Payment, *, by: str) -> str:
         return Payment.Status.CANCELLED
     if facts.status in {Payment.Status.CANCELLED, Payment.Status.FAILED}:
         return facts.status
-    settlement.settle(payment.pk, facts=facts, by=by)
+    try:
+        settlement.settle(payment.pk, facts=facts, by=by)
+    except settlement.WrongMode as error:  # told critically there; nothing of it is believed
+        raise CannotTell from error
     if facts.status == Payment.Status.SUCCEEDED:
         raise AlreadyPaid
     raise BankDecides if facts.status == Payment.Status.PROCESSING else CannotTell

@@ -346,7 +346,7 @@ def _ensure_tickets(order: Order) -> str:
 def _ask(order: Order, request: HttpRequest) -> str:
     try:
         settlement.sync(order.pk, by="staff")
-    except stripe_gateway.NO_WORD as error:
+    except (*stripe_gateway.NO_WORD, settlement.WrongMode) as error:
         raise Refused(_now("Stripe could not be asked (%(error)s).") % {"error": error}) from error
     order.refresh_from_db(fields=["status", "needs_review"])
     return _now("is %(status)s") % {"status": order.get_status_display()}

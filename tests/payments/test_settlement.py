@@ -174,6 +174,8 @@ def test_hc_f7_live_money_in_a_test_office_is_not_settled(client, sandbox):
     sandbox.control.modify(payment.stripe_payment_intent_id, livemode=True)
     with pytest.raises(settlement.WrongMode):
         settlement.settle(payment.pk, facts=intent_of(payment), by="poll")
+    for call in ("sync", "cancel"):
+        assert client.post(order.address_of(f"payments:api-{call}")).status_code == 503
     order.refresh_from_db()
     assert (order.status, Payment.objects.get().status) == ("AWAITING_PAYMENT", "OPEN")
     event = deliver(client, events_of(sandbox, payment, "payment_intent.succeeded")[0])
